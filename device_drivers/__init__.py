@@ -1,0 +1,1 @@
+"""From bytes to readings: codecs, transports and drivers."""

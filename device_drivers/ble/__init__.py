@@ -1,0 +1,1 @@
+"""Sensors that advertise over Bluetooth Low Energy."""

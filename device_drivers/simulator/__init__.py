@@ -1,0 +1,1 @@
+"""Emulated sensors that speak the real wire bytes."""

@@ -1,0 +1,1 @@
+"""What a device of a given model and firmware range speaks and means."""

@@ -1,0 +1,1 @@
+"""All that the two ends of the link must agree on."""
