@@ -1,0 +1,91 @@
+"""The gateway's end of the broker: aiomqtt, and nothing of it beyond this module.
+
+PUBACK promises nothing here (WIRE.md §1), so it does not matter that aiomqtt acknowledges what it receives
+before the application has it: receipts may be lost, they are repeated.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import aiomqtt
+
+from gateway.link.broker import BrokerOptions
+from gateway.link.session_errors import SessionLost
+
+_PENDING_PUBLISHES = 4096
+# The gateway's own windows bound what is under way; aiomqtt's warning at ten would flood the log.
+
+
+class _Client(aiomqtt.Client):
+    """Keeps the broker's limit on the size of packets, which aiomqtt does not hand on."""
+
+    maximum_packet_size: int | None = None
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+
+class Session:
+    """One connection, clean at both ends. Enter it, subscribe, publish, iterate over `messages`.
+
+    Raises SessionLost from every method once the connection is gone.
+    """
+
+    def __init__(self, options: BrokerOptions, client_id: str, will: tuple[str, bytes], version5: bool) -> None:
+        topic, payload = will
+        self._client = _Client(
+            options.host,
+            options.port,
+            username=options.username,
+            password=options.password.get_secret_value() if options.password else None,
+            identifier=client_id,
+            protocol=aiomqtt.ProtocolVersion.V5 if version5 else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if version5 else True,
+            clean_start=True,
+            keepalive=options.keepalive_s,
+            timeout=options.connect_timeout_s,
+            max_inflight_messages=_PENDING_PUBLISHES,
+            will=aiomqtt.Will(topic, payload, qos=1, retain=True),
+        )
+        self._client.pending_calls_threshold = _PENDING_PUBLISHES
+
+    @property
+    def maximum_packet_size(self) -> int | None:
+        """Bytes of the largest packet that the broker takes; None where it did not say."""
+        return self._client.maximum_packet_size
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._client.__aenter__()
+        except (aiomqtt.MqttError, OSError) as error:
+            raise SessionLost(f"no connection to the broker: {error}") from error
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        # It may be gone already, which is what leaving wants.
+        with contextlib.suppress(aiomqtt.MqttError, OSError):
+            await self._client.__aexit__(None, None, None)
+
+    async def subscribe(self, topic: str) -> None:
+        """Subscribe with QoS 1."""
+        try:
+            await self._client.subscribe(topic, qos=1)
+        except (aiomqtt.MqttError, OSError, ValueError) as error:
+            raise SessionLost(f"cannot subscribe to {topic}: {error}") from error
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish with QoS 1; returns when the broker has acknowledged, which frees nothing."""
+        try:
+            await self._client.publish(topic, payload, qos=1, retain=retain)
+        except (aiomqtt.MqttError, OSError, ValueError) as error:
+            raise SessionLost(f"cannot publish to {topic}: {error}") from error
+
+    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+        """What arrives, as topic and payload; ends only by SessionLost."""
+        try:
+            async for message in self._client.messages:
+                yield str(message.topic), bytes(message.payload)
+        except (aiomqtt.MqttError, OSError) as error:
+            raise SessionLost(f"connection to the broker lost: {error}") from error
