@@ -150,6 +150,8 @@ class ManualAckSession:
         self._want_write(self._client.want_write())
 
     def _want_write(self, wanted: bool) -> None:
+        if self._sock is None:
+            return  # paho still asks while it tears its side down
         if wanted:
             self._loop.add_writer(self._sock, self._client.loop_write)
         else:

@@ -1,0 +1,76 @@
+"""How a configuration names a serial line: by something that stays the same when it is plugged in again."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+BY_ID = Path("/dev/serial/by-id")
+
+# The kernel numbers these in the order in which they are plugged in: after a power cut the same name may be another
+# sensor, and its readings would be filed under the wrong device. Soldered ports (ttyS0, ttyAMA0) keep their number.
+_CHANGING_NAME = re.compile(r"/dev/(?:tty(?:USB|ACM|XRUSB)|rfcomm)[0-9]+")
+_USB_IDENTITY = re.compile(r"([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4}):([\x21-\x7e]{1,126})")
+
+
+class ListedPort(Protocol):
+    """What is needed of an entry of pyserial's `list_ports.comports()`."""
+
+    device: str
+    vid: int | None
+    pid: int | None
+    serial_number: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsbIdentity:
+    """An adapter by its USB vendor and product number and its serial number."""
+
+    vid: int
+    pid: int
+    serial: str
+
+    def matches(self, listed: Iterable[ListedPort]) -> list[str]:
+        """The device paths of all listed ports with this identity."""
+        return [
+            port.device
+            for port in listed
+            if (port.vid, port.pid, port.serial_number) == (self.vid, self.pid, self.serial)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class SerialPort:
+    """A serial line by a stable path or by the USB identity of its adapter."""
+
+    address: str | UsbIdentity
+    text: str
+    """As the configuration has it."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, text: str, by_id: Path = BY_ID) -> Self:
+        """`text`: an absolute path that stays the same, or `VID:PID:serial` with hexadecimal VID and PID.
+
+        Raises ValueError, which names what to write instead, for everything else.
+        """
+        if usb := _USB_IDENTITY.fullmatch(text):
+            return cls(UsbIdentity(int(usb[1], 16), int(usb[2], 16), usb[3]), text)
+        if not text.startswith("/") or not text.isprintable():
+            raise ValueError(f"{text!r} is neither an absolute path nor VID:PID:serial; {describe_links(by_id)}")
+        path = os.path.normpath(text)
+        if _CHANGING_NAME.fullmatch(path):
+            raise ValueError(f"{path} may name another device after the next start; {describe_links(by_id)}")
+        return cls(path, text)
+
+
+def describe_links(by_id: Path = BY_ID) -> str:
+    """What a person could write into the configuration now, in half a sentence."""
+    links = sorted(str(link) for link in by_id.iterdir()) if by_id.is_dir() else []
+    if not links:
+        return f"write a link from {by_id}; there is none now, so plug the adapter in first"
+    return f"write one of the links that exist now: {', '.join(links)}"

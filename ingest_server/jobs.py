@@ -1,0 +1,62 @@
+"""What the server does by the clock, whether or not anything arrives."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from ingest_server.errors import StorageError
+from ingest_server.storage.connection import connect
+from ingest_server.storage.liveness import mark_silent
+from ingest_server.storage.writer import WriterOptions
+
+log = logging.getLogger(__name__)
+
+# It tells of every run at INFO; what our jobs have to say they say themselves.
+logging.getLogger("apscheduler").setLevel(logging.WARNING)
+
+_SILENCE_EVERY_S = 30
+_AHEAD_EVERY_H = 6
+
+
+class Jobs:
+    """Each job opens a connection of its own and closes it: none holds one all day, none blocks the line."""
+
+    def __init__(self, writer: WriterOptions, wall_us: Callable[[], int]) -> None:
+        self._options = writer
+        self._wall_us = wall_us
+        self._scheduler = AsyncIOScheduler(timezone="UTC")
+
+    def start(self) -> None:
+        """Begins; the partitions at once, for the first COPY of a month should not have to make them."""
+        self._add(self._make_partitions, "partitions ahead", hours=_AHEAD_EVERY_H)
+        self._add(self._mark_silent, "silent gateways", seconds=_SILENCE_EVERY_S)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        self._scheduler.shutdown(wait=False)
+
+    def _add(self, job: Callable[[], Awaitable[None]], name: str, **interval: int) -> None:
+        async def run() -> None:
+            try:
+                await job()
+            except StorageError as error:
+                log.warning("job %s: %s; it is tried again in its turn", name, error)
+
+        self._scheduler.add_job(run, "interval", id=name, max_instances=1, coalesce=True, jitter=5, **interval)
+        self._scheduler.add_job(run, id=f"{name} at start")
+
+    async def _make_partitions(self) -> None:
+        connection = await connect(self._options.dsn, "jobs", self._options.statement_timeout_s)
+        try:
+            await self._options.partitions().make_ahead(connection, self._wall_us())
+        finally:
+            await connection.close()
+
+    async def _mark_silent(self) -> None:
+        connection = await connect(self._options.dsn, "jobs", self._options.statement_timeout_s)
+        try:
+            for name in await mark_silent(connection):
+                log.error("gateway %s fell silent: no heartbeat, no last will", name)
+        finally:
+            await connection.close()

@@ -1,0 +1,38 @@
+"""Telling gateways what the database holds for good. Sent after COMMIT, never before."""
+
+from collections.abc import Callable, Mapping
+
+from gateway.link.ranges import RangeSet
+from gateway.link.receipts import MAX_ANSWER_SPANS, MAX_RECEIPT_SPANS, EpochReceipt, Receipt
+from gateway.link.topics import Topics
+
+
+class Receipts:
+    """Writes receipts of one database."""
+
+    def __init__(self, publish: Callable[[str, bytes], None], topics: Topics, ledger_id: str) -> None:
+        self._publish = publish
+        self._topics = topics
+        self._ledger_id = ledger_id
+
+    def send(self, written: Mapping[tuple[str, int], RangeSet], settled: Mapping[tuple[str, int], RangeSet]) -> None:
+        """For each (gateway, epoch) of a group: all that is settled, or where that is long, what was just written."""
+        by_gateway: dict[str, list[EpochReceipt]] = {}
+        for (gateway, epoch), ranges in settled.items():
+            if ranges.spans() > MAX_RECEIPT_SPANS:
+                ranges = (ranges & written.get((gateway, epoch), RangeSet())).first_spans(MAX_RECEIPT_SPANS)
+            by_gateway.setdefault(gateway, []).append(EpochReceipt(epoch=epoch, settled=ranges))
+        for gateway, epochs in by_gateway.items():
+            self._send(gateway, Receipt(ledger=self._ledger_id, epochs=tuple(epochs)))
+
+    def answer(self, gateway: str, settled: Mapping[int, RangeSet], nonce: int) -> None:
+        """The answer to a status: every settled range of every epoch that it listed."""
+        whole = all(ranges.spans() <= MAX_ANSWER_SPANS for ranges in settled.values())
+        epochs = tuple(
+            EpochReceipt(epoch=epoch, settled=ranges.first_spans(MAX_ANSWER_SPANS)) for epoch, ranges in settled.items()
+        )
+        # Without a nonce a receipt only adds: a list that had to be cut may not take anything back.
+        self._send(gateway, Receipt(ledger=self._ledger_id, epochs=epochs, nonce=nonce if whole else None))
+
+    def _send(self, gateway: str, receipt: Receipt) -> None:
+        self._publish(self._topics.receipt(gateway), receipt.payload())

@@ -1,0 +1,68 @@
+"""Which readings may be written: the impossible ones are quarantined one by one, the rest commits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ingest_server.decoder import Bools, Columns
+from ingest_server.storage.catalogue import REFUSED, Table
+from ingest_server.storage.group import Rejection
+from ingest_server.storage.rows import Rows
+
+FUTURE_US = 300 * 1_000_000
+"""A reading may be this far ahead of the server's clock."""
+
+_KNOWN_DETAIL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedTime:
+    """[earliest_us, latest_us], Unix µs: what raw retention keeps, up to a little ahead of now."""
+
+    earliest_us: int
+    latest_us: int
+
+    @classmethod
+    def at(cls, now_us: int, retention_days: int) -> "AcceptedTime":
+        return cls(now_us - retention_days * 86_400_000_000, now_us + FUTURE_US)
+
+
+def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows | None, tuple[Rejection, ...]]:
+    """Splits a batch, whose readings name series of the table only, into rows to write and readings to quarantine."""
+    ids = table.ids[columns.series]
+    rows = Rows(columns.times_us, ids, columns.values, columns.reliability, columns.causes)
+    good = (
+        (ids != REFUSED)
+        & np.isfinite(columns.values)
+        & (columns.times_us >= accepted.earliest_us)
+        & (columns.times_us <= accepted.latest_us)
+    )
+    if good.all():
+        return rows, ()
+    rejections = tuple(_rejections(columns, table, ids == REFUSED, accepted))
+    return (rows.where(good) if good.any() else None), rejections
+
+
+def _rejections(columns: Columns, table: Table, refused: Bools, accepted: AcceptedTime) -> Iterator[Rejection]:
+    """One for each reason; a reading that is wrong in several ways counts for the first."""
+    left = np.ones(len(columns.times_us), dtype=np.bool_)
+    for number, refusal in table.refusals.items():
+        bad = refused & (columns.series == number)
+        left &= ~bad
+        yield from _rejection(refusal.reason, refusal.detail, bad)
+    checks = (
+        ("value_not_finite", ~np.isfinite(columns.values), "NaN or infinite"),
+        ("time_too_old", columns.times_us < accepted.earliest_us, f"before {accepted.earliest_us} µs (retention)"),
+        ("time_in_future", columns.times_us > accepted.latest_us, f"after {accepted.latest_us} µs (now + 5 min)"),
+    )
+    for reason, mask, detail in checks:
+        bad = mask & left
+        left &= ~bad
+        yield from _rejection(reason, detail, bad)
+
+
+def _rejection(reason: str, detail: str, bad: Bools) -> Iterator[Rejection]:
+    indices = tuple(np.flatnonzero(bad).tolist())
+    if indices:
+        yield Rejection(reason, detail[:_KNOWN_DETAIL], len(indices), indices)

@@ -1,0 +1,186 @@
+"""Where batches come from: MQTT, acknowledged only after COMMIT."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.link.backoff import FullJitter
+from gateway.link.broker import BrokerOptions, ProtocolChoice
+from gateway.link.errors import ControlError
+from gateway.link.manual_ack_session import Incoming, ManualAckSession
+from gateway.link.session_errors import SessionLost
+from gateway.link.status import ServerStatus, parse
+from gateway.link.wire import VERSION
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.5, 30.0
+_MAX_STATUSES = 20_000
+# Gateways whose latest status waits to be heard: a status repeats every 30 s, so one too many may be left out.
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A payload, the gateway on whose topic it came, when (monotonic s), and what tells the broker to forget it."""
+
+    gateway: str
+    payload: bytes
+    arrived_s: float
+    ack: Callable[[], None]
+
+
+class MqttSource:
+    """Holds the session with the broker; hands out batches and the latest status of each gateway.
+
+    The broker sends no more than `receive_maximum` batches that are not acknowledged; should it do so all the same,
+    the connection is given up, for nothing here may grow without bound. What is dropped so the gateways send again.
+    """
+
+    def __init__(
+        self,
+        options: BrokerOptions,
+        *,
+        ledger_id: str,
+        worker: str,
+        receive_maximum: int,
+        share: str | None,
+        clock_s: Callable[[], float],
+    ) -> None:
+        self._options = options
+        self._topics = options.topics
+        self._ledger_id = ledger_id
+        self._worker = worker
+        self._receive_maximum = receive_maximum
+        self._share = share
+        self._clock_s = clock_s
+        self._batches: deque[Delivery] = deque()
+        self._statuses: dict[str, bytes] = {}
+        self._batch_arrived = asyncio.Event()
+        self._status_arrived = asyncio.Event()
+        self._session: ManualAckSession | None = None
+        self._overflow = asyncio.Event()
+        self.alien = 0
+        """Messages on topics that are no gateway's."""
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None
+
+    @property
+    def waiting(self) -> int:
+        """Batches that have arrived and that nobody has taken yet."""
+        return len(self._batches)
+
+    async def run(self) -> None:
+        """Keeps a session open until cancelled."""
+        choice = ProtocolChoice(self._options.protocol)
+        backoff = FullJitter(_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S)
+        while True:
+            try:
+                await self._one_session(choice, backoff)
+            except SessionLost as error:
+                log.warning("broker %s:%d: %s", self._options.host, self._options.port, error)
+                if self._session is None:
+                    choice.failed()
+            finally:
+                self._session = None
+                # Their acknowledgements went with the connection; the gateways send them again.
+                self._batches.clear()
+                self._batch_arrived.clear()
+            await asyncio.sleep(backoff.next_s())
+
+    async def _one_session(self, choice: ProtocolChoice, backoff: FullJitter) -> None:
+        self._overflow.clear()
+        away = ServerStatus(state="offline", worker=self._worker, ledger=self._ledger_id).payload()
+        session = ManualAckSession(
+            self._options,
+            f"heal7-ingest-{self._worker}",
+            (self._topics.server_status, away),
+            choice.version5,
+            self._receive_maximum,
+            self._on_message,
+        )
+        async with session:
+            await session.subscribe([*self._shared_topics(choice.version5), self._topics.server_status])
+            choice.worked()
+            backoff.reset()
+            self._session = session
+            log.info("connected to broker %s:%d", self._options.host, self._options.port)
+            self._say_online()
+            overflow = asyncio.create_task(self._overflow.wait(), name="overflow")
+            lost = asyncio.create_task(session.lost(), name="session lost")
+            try:
+                await asyncio.wait([overflow, lost], return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                session.publish(self._topics.server_status, away, retain=True)
+                raise
+            finally:
+                overflow.cancel()
+                lost.cancel()
+        raise SessionLost(lost.result() if lost.done() and not lost.cancelled() else "more than was asked for")
+
+    def _shared_topics(self, version5: bool) -> list[str]:
+        topics = [self._topics.all_batches, self._topics.all_statuses]
+        if self._share is None:
+            return topics
+        if not version5:
+            raise SessionLost("several workers share topics, which needs MQTT 5: unset `share` or use another broker")
+        return [f"$share/{self._share}/{topic}" for topic in topics]
+
+    def _say_online(self) -> None:
+        status = ServerStatus(state="online", wire=(VERSION,), ledger=self._ledger_id, worker=self._worker)
+        self.publish(self._topics.server_status, status.payload(), retain=True)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Sends if there is a connection; what is not sent is repeated by the protocol."""
+        if self._session is not None:
+            self._session.publish(topic, payload, retain=retain)
+
+    def _on_message(self, message: Incoming) -> None:
+        topic = message.topic
+        if topic == self._topics.server_status:
+            message.ack()
+            self._on_server_status(message.payload)
+            return
+        gateway = self._topics.gateway_of(topic)
+        if gateway is None:
+            message.ack()
+            self.alien += 1
+        elif topic.endswith("/batch"):
+            if len(self._batches) > self._receive_maximum:
+                self._overflow.set()
+                return
+            self._batches.append(Delivery(gateway, message.payload, self._clock_s(), message.ack))
+            self._batch_arrived.set()
+        else:
+            message.ack()
+            if gateway in self._statuses or len(self._statuses) < _MAX_STATUSES:
+                self._statuses[gateway] = message.payload
+            self._status_arrived.set()
+
+    def _on_server_status(self, payload: bytes) -> None:
+        try:
+            status = parse(ServerStatus, payload)
+        except ControlError as error:
+            log.warning("server status: %s", error)
+            return
+        # Another worker left, or our own earlier connection's last will came late: somebody is still here.
+        if status.state == "offline" and self._session is not None:
+            self._say_online()
+
+    async def batches(self, most: int) -> list[Delivery]:
+        """At least one batch, at most so many; waits for the first."""
+        while not self._batches:
+            self._batch_arrived.clear()
+            await self._batch_arrived.wait()
+        return [self._batches.popleft() for _ in range(min(most, len(self._batches)))]
+
+    async def statuses(self) -> dict[str, bytes]:
+        """The latest status of each gateway that has sent one since the last call; waits for the first."""
+        while not self._statuses:
+            self._status_arrived.clear()
+            await self._status_arrived.wait()
+        taken, self._statuses = self._statuses, {}
+        return taken

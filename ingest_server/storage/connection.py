@@ -1,0 +1,68 @@
+"""Connections to the database, and the one place where psycopg's errors become ours."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from importlib.resources import files
+
+import psycopg
+from psycopg import AsyncConnection, errors
+from psycopg.rows import TupleRow
+
+from ingest_server.errors import BatchRejected, StorageUnavailable
+
+Connection = AsyncConnection[TupleRow]
+
+CONNECT_TIMEOUT_S = 10
+
+
+@cache
+def sql(name: str) -> bytes:
+    """The statement in `sql/<name>.sql`."""
+    return files("ingest_server.storage").joinpath(f"sql/{name}.sql").read_bytes()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns psycopg's errors into StorageError: what the caller should do is the class."""
+    try:
+        yield
+    except (errors.DataError, errors.IntegrityError) as error:
+        raise BatchRejected(_first_line(error)) from error
+    except psycopg.Error as error:
+        # Everything else is worth another try: the server went away, a lock or statement timed out, the disk is
+        # full, a permission is missing until an operator grants it. Nothing is acknowledged meanwhile.
+        raise StorageUnavailable(_first_line(error)) from error
+    except OSError as error:
+        raise StorageUnavailable(str(error)) from error
+
+
+def _first_line(error: psycopg.Error) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+async def connect(dsn: str, purpose: str, statement_timeout_s: float) -> Connection:
+    """A connection for one purpose (`write`, `control`, …), with a timeout of its own. Raises StorageUnavailable."""
+    with translated():
+        return await AsyncConnection.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            application_name=f"heal7-iot {purpose}",
+            options=f"-c statement_timeout={int(statement_timeout_s * 1000)} -c timezone=UTC"
+            f" -c lock_timeout={int(statement_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000",
+            # A database that vanished without a word must not hold the line for the kernel's two hours.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=30_000,
+        )
+
+
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncIterator[None]:
+    """A READ COMMITTED transaction. Raises StorageError; after StorageUnavailable its outcome may be unknown."""
+    with translated():
+        async with connection.transaction():
+            yield

@@ -1,0 +1,245 @@
+"""The group transaction: readings and their ledger entry, together or not at all.
+
+Invariants kept here (DESIGN §4): readings and their ledger entry commit in one PostgreSQL transaction (3); nothing is
+settled before COMMIT (4). Both rest on the order of steps in `_write`: the ledger is claimed last, so that workers
+run their COPYs side by side, and looked at a second time under the lock, so that what another worker settled meanwhile
+undoes this attempt whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.link.ranges import RangeSet
+from gateway.link.wire import Envelope, Gap
+from ingest_server.errors import StorageError
+from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.multirange import from_multirange, to_text
+from ingest_server.storage.partitions import Partitions
+from ingest_server.storage.rows import COPY, Rows
+
+Key = tuple[int, int]
+"""(gateway_id, epoch): one row of the ledger."""
+
+_LAST_YEAR_9999_US = 253_402_300_799_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Readings of one batch that go to quarantine: those at `indices`, or all where it is None."""
+
+    reason: str
+    detail: str
+    readings: int
+    indices: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One batch as it shall be settled: its rows, its gaps, and what of it is quarantined."""
+
+    gateway_id: int
+    envelope: Envelope
+    payload: bytes
+    rows: Rows | None = None
+    gaps: tuple[Gap, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.gateway_id, self.envelope.epoch
+
+
+class SettledMeanwhile(StorageError):
+    """Another worker settled one of these batches after the first look: repeat the whole group."""
+
+
+@dataclass(slots=True)
+class _Claim:
+    """What a group adds to one row of the ledger."""
+
+    settled: RangeSet = field(default_factory=RangeSet)
+    next_seq: int = 0
+    sealed: int = 0
+    committed: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+    found: int = 0
+
+
+async def known(connection: Connection, batches: Sequence[tuple[int, int, int]]) -> dict[int, tuple[bool, bool]]:
+    """Of batches (gateway_id, epoch, seq), by position: whether settled, whether presumed lost. Others are absent."""
+    cursor = await connection.execute(
+        sql("ledger_view"),
+        {
+            "gateways": [b[0] for b in batches],
+            "epochs": [b[1] for b in batches],
+            "seqs": [b[2] for b in batches],
+        },
+    )
+    return {n: (settled, presumed) for n, settled, presumed in await cursor.fetchall()}
+
+
+async def settled_positions(connection: Connection, batches: Sequence[tuple[int, int, int]]) -> set[int]:
+    """The unlocked look at the ledger: positions of what is settled already."""
+    with translated():
+        return {n for n, (settled, _) in (await known(connection, batches)).items() if settled}
+
+
+async def count_duplicates(connection: Connection, keys: Sequence[Key]) -> None:
+    """Batches that came again and were left out."""
+    async with transaction(connection):
+        await connection.execute(
+            sql("count_duplicates"), {"gateways": [k[0] for k in keys], "epochs": [k[1] for k in keys]}
+        )
+
+
+async def read_settled(connection: Connection, keys: Sequence[Key]) -> dict[Key, RangeSet]:
+    """What is settled of each key; keys that the ledger does not know are absent."""
+    with translated():
+        return {key: settled for key, (settled, _) in (await _read_ledger(connection, keys)).items()}
+
+
+async def write_group(connection: Connection, partitions: Partitions, entries: Sequence[Entry]) -> dict[Key, RangeSet]:
+    """Writes and settles entries with different identities in one transaction; what their keys have settled then.
+
+    Raises SettledMeanwhile (nothing was written: repeat from the first look), BatchRejected (nothing was written),
+    StorageUnavailable (the outcome may be unknown: repeat, the ledger tells).
+    """
+    rows = Rows.joined([e.rows for e in entries if e.rows is not None])
+    if len(rows):
+        await partitions.ensure(connection, int(rows.times_us.min()), int(rows.times_us.max()))
+    async with transaction(connection):
+        if len(rows):
+            await _copy(connection, rows)
+        return await _claim(connection, entries)
+
+
+async def _copy(connection: Connection, rows: Rows) -> None:
+    async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        await copy.write(rows.copy_bytes())
+    latest = rows.latest()
+    await connection.execute(
+        sql("upsert_latest"),
+        {
+            "series_ids": latest.series_ids.tolist(),
+            "times_us": latest.times_us.tolist(),
+            "values": latest.values.tolist(),
+            "reliability": latest.reliability.tolist(),
+            "causes": latest.causes.tolist(),
+        },
+    )
+
+
+async def _claim(connection: Connection, entries: Sequence[Entry]) -> dict[Key, RangeSet]:
+    keys = sorted({e.key for e in entries} | {(e.gateway_id, g.epoch) for e in entries for g in e.gaps if g.epoch})
+    named = {"gateways": [k[0] for k in keys], "epochs": [k[1] for k in keys]}
+    await connection.execute(sql("make_ledger_rows"), named)
+    await connection.execute(sql("lock_ledger"), named)
+    # The second look: a statement of its own, so that it sees what was committed while this one waited for the lock.
+    seen = await known(connection, [(e.gateway_id, e.envelope.epoch, e.envelope.seq) for e in entries])
+    if any(settled for settled, _ in seen.values()):
+        raise SettledMeanwhile("another worker settled a batch of this group")
+    claims: dict[Key, _Claim] = {key: _Claim() for key in keys}
+    for n, entry in enumerate(entries):
+        await _claim_entry(connection, claims[entry.key], entry, presumed_lost=n in seen)
+    if any(e.gaps for e in entries):
+        await _claim_gaps(connection, claims, entries)
+    cursor = await connection.execute(
+        sql("settle"),
+        {
+            **named,
+            "settled": [to_text(claims[k].settled) for k in keys],
+            "next_seqs": [claims[k].next_seq for k in keys],
+            "sealed": [claims[k].sealed for k in keys],
+            "committed": [claims[k].committed for k in keys],
+            "quarantined": [claims[k].quarantined for k in keys],
+            "dropped": [claims[k].dropped for k in keys],
+            "found": [claims[k].found for k in keys],
+        },
+    )
+    return {(row[0], row[1]): from_multirange(row[2]) for row in await cursor.fetchall()}
+
+
+async def _claim_entry(connection: Connection, claim: _Claim, entry: Entry, *, presumed_lost: bool) -> None:
+    e = entry.envelope
+    this = RangeSet([(e.seq, e.seq + 1)])
+    claim.settled |= this
+    claim.next_seq = max(claim.next_seq, e.seq + 1)
+    claim.sealed = max(claim.sealed, e.readings_before + e.readings)
+    claim.committed += len(entry.rows) if entry.rows is not None else 0
+    for rejection in entry.rejections:
+        claim.quarantined += rejection.readings
+        await connection.execute(
+            sql("insert_quarantine"),
+            {
+                "gateway_id": entry.gateway_id,
+                "epoch": e.epoch,
+                "seq": e.seq,
+                "reason": rejection.reason,
+                "detail": rejection.detail,
+                "readings": rejection.readings,
+                "indices": None if rejection.indices is None else list(rejection.indices),
+                "payload": entry.payload,
+            },
+        )
+    if presumed_lost:
+        claim.found += e.readings
+        await _correct_presumed(connection, entry.key, this, e.readings)
+
+
+async def _claim_gaps(connection: Connection, claims: dict[Key, _Claim], entries: Sequence[Entry]) -> None:
+    keys = sorted({(e.gateway_id, g.epoch) for e in entries for g in e.gaps if g.epoch})
+    before = await _read_ledger(connection, keys)
+    for entry in entries:
+        for gap in entry.gaps:
+            newly = RangeSet()
+            dropped: int | None = gap.readings
+            if gap.counts:
+                key = (entry.gateway_id, gap.epoch)
+                claim = claims[key]
+                settled, presumed = before[key]
+                named = RangeSet([(gap.first, gap.first + len(gap.counts))])
+                # The first settlement wins: a gap counts only what nobody settled before it.
+                newly = named - settled - claim.settled
+                if not newly:
+                    continue
+                dropped = sum(gap.counts[seq - gap.first] for seq in newly.members())
+                claim.settled |= newly
+                claim.next_seq = max(claim.next_seq, newly.end())
+                claim.dropped += dropped
+                found = newly & presumed
+                if found:
+                    readings = sum(gap.counts[seq - gap.first] for seq in found.members())
+                    claim.found += readings
+                    await _correct_presumed(connection, key, found, readings)
+            await connection.execute(
+                sql("insert_gap"),
+                {
+                    "gateway_id": entry.gateway_id,
+                    "epoch": gap.epoch or None,
+                    "seqs": to_text(newly) if newly else None,
+                    "reason": gap.reason,
+                    "readings": dropped,
+                    "from_us": _date(gap.from_us),
+                    "to_us": _date(gap.to_us),
+                },
+            )
+
+
+async def _correct_presumed(connection: Connection, key: Key, seqs: RangeSet, readings: int) -> None:
+    await connection.execute(
+        sql("correct_presumed"),
+        {"gateway_id": key[0], "epoch": key[1], "seqs": to_text(seqs), "found": readings},
+    )
+
+
+async def _read_ledger(connection: Connection, keys: Sequence[Key]) -> dict[Key, tuple[RangeSet, RangeSet]]:
+    cursor = await connection.execute(
+        sql("read_ledger"), {"gateways": [k[0] for k in keys], "epochs": [k[1] for k in keys]}
+    )
+    return {(row[0], row[1]): (from_multirange(row[2]), from_multirange(row[3])) for row in await cursor.fetchall()}
+
+
+def _date(unix_us: int | None) -> int | None:
+    # A gap with an absurd date is still a gap: better undated than refused by the database.
+    return unix_us if unix_us is not None and 0 <= unix_us <= _LAST_YEAR_9999_US else None

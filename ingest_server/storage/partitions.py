@@ -1,0 +1,110 @@
+"""Where rows of a given time go: the part of storage in which the flavours differ."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from psycopg import sql as psql
+
+from ingest_server.storage.connection import Connection, transaction, translated
+
+_LOCK = 0x484541_01  # makers of partitions take turns: two workers meet the same new month in the same second
+
+
+class Partitions(Protocol):
+    """Makes room for rows before the COPY that needs it."""
+
+    async def ensure(self, connection: Connection, first_us: int, last_us: int) -> None:
+        """Room for every time in [first_us, last_us], Unix µs. Must be called outside a transaction."""
+
+    async def make_ahead(self, connection: Connection, now_us: int) -> None:
+        """Room for what will come soon, so that no COPY has to wait for it."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Month:
+    """A calendar month in UTC."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def of(cls, unix_us: int) -> "Month":
+        at = datetime.fromtimestamp(unix_us // 1_000_000, UTC)
+        return cls(at.year, at.month)
+
+    def next(self) -> "Month":
+        return Month(self.year + 1, 1) if self.month == 12 else Month(self.year, self.month + 1)
+
+    @property
+    def start(self) -> datetime:
+        return datetime(self.year, self.month, 1, tzinfo=UTC)
+
+    @property
+    def table(self) -> str:
+        return f"sensor_readings_{self.year:04d}_{self.month:02d}"
+
+
+class NativePartitions:
+    """PostgreSQL's own declarative partitions, one a month.
+
+    A partition is made by CREATE TABLE LIKE + ATTACH in a transaction of its own: CREATE … PARTITION OF would lock
+    the parent against every reader and writer. What is known to exist is remembered for one connection only: a
+    restored database may have fewer.
+    """
+
+    MONTHS_AHEAD = 3
+
+    def __init__(self) -> None:
+        self._known: set[Month] = set()
+
+    async def ensure(self, connection: Connection, first_us: int, last_us: int) -> None:
+        month, last = Month.of(first_us), Month.of(last_us)
+        while month <= last:
+            if month not in self._known:
+                await self._make(connection, month)
+                self._known.add(month)
+            month = month.next()
+
+    async def make_ahead(self, connection: Connection, now_us: int) -> None:
+        month = Month.of(now_us)
+        for _ in range(self.MONTHS_AHEAD + 1):
+            await self._make(connection, month)
+            month = month.next()
+
+    async def _make(self, connection: Connection, month: Month) -> None:
+        with translated():
+            if await _is_attached(connection, month):
+                return
+        parent = psql.Identifier("iot_service", "sensor_readings")
+        table = psql.Identifier("iot_service", month.table)
+        bounds = psql.SQL("recorded_at >= {} AND recorded_at < {}").format(
+            psql.Literal(month.start), psql.Literal(month.next().start)
+        )
+        async with transaction(connection):
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            if await _is_attached(connection, month):
+                return
+            await connection.execute(
+                psql.SQL("CREATE TABLE IF NOT EXISTS {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(
+                    table, parent
+                )
+            )
+            # With this CHECK, ATTACH need not read the table to know that it fits.
+            await connection.execute(psql.SQL("ALTER TABLE {} ADD CONSTRAINT month CHECK ({})").format(table, bounds))
+            await connection.execute(
+                psql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                    parent, table, psql.Literal(month.start), psql.Literal(month.next().start)
+                )
+            )
+            await connection.execute(psql.SQL("ALTER TABLE {} DROP CONSTRAINT month").format(table))
+
+
+async def _is_attached(connection: Connection, month: Month) -> bool:
+    cursor = await connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
+        " AND inhparent = 'iot_service.sensor_readings'::regclass)",
+        (f"iot_service.{month.table}",),
+    )
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])

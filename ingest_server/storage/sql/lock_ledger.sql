@@ -1,0 +1,5 @@
+SELECT l.gateway_id, l.epoch
+  FROM iot_service.ledger l
+  JOIN unnest(%(gateways)s::int[], %(epochs)s::bigint[]) AS k (gateway_id, epoch) USING (gateway_id, epoch)
+ ORDER BY l.gateway_id, l.epoch
+   FOR UPDATE OF l

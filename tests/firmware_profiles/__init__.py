@@ -1,0 +1,1 @@
+"""Tests of the firmware profiles and of how one is chosen."""

@@ -1,0 +1,119 @@
+"""Choosing a profile by model and firmware, and refusing a set of profiles that contradicts itself."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from firmware_profiles.errors import ProfileError
+from firmware_profiles.profile import FirmwareRange
+from firmware_profiles.selection import ProfileSet
+from firmware_profiles.version import parse_version
+
+CHANNEL = """
+[channels.pm1]
+quantity = "pm1"
+unit = "µg/m³"
+minimum = 0
+maximum = 500
+"""
+
+
+def _write(directory: Path, file: str, name: str, firmware: str = "", models: str = '["A"]', more: str = "") -> None:
+    (directory / file).write_text(
+        f'name = "{name}"\nmodels = {models}\nmanufacturer = "M"\ndriver = "d"\n{firmware}\n{more}\n{CHANNEL}',
+        encoding="utf-8",
+    )
+
+
+def _names(profiles: ProfileSet, model: str, *versions: str) -> list[str | None]:
+    chosen = [profiles.select(model, version) for version in versions]
+    return [None if profile is None else profile.name for profile in chosen]
+
+
+def test_what_the_package_brings() -> None:
+    profiles = ProfileSet.load()
+    assert profiles.models() == {"PMS5003", "PMS7003", "BTHome"}
+    assert _names(profiles, "PMS7003", "99", "100", "151", "200", "") == [
+        None,
+        "plantower-pms5003/1",
+        "plantower-pms5003/1",
+        None,
+        None,
+    ]
+    assert _names(profiles, "BTHome", "1", "2", "2.0", "3") == [None, "bthome-v2/1", "bthome-v2/1", None]
+    assert _names(profiles, "SDS011", "1") == [None]
+
+
+def test_names_and_units_fit_the_wire_format() -> None:
+    for profile in ProfileSet.load():
+        for text in (profile.name, *(c.unit for c in profile.channels.values()), *profile.channels):
+            assert len(text.encode()) <= 128
+
+
+def test_ranges_are_half_open_and_numeric(tmp_path: Path) -> None:
+    _write(tmp_path, "1.toml", "a/1", 'firmware = {max = "1.10"}')
+    _write(tmp_path, "2.toml", "a/2", 'firmware = {min = "1.10", max = "2"}')
+    _write(tmp_path, "3.toml", "a/3", 'firmware = {min = "2"}')
+    found = _names(ProfileSet.load(tmp_path), "A", "0", "1.9", "1.10", "1.10.0", "1.10.1", "2.0", "2.0.1", "30")
+    assert found == ["a/1", "a/1", "a/2", "a/2", "a/2", "a/3", "a/3", "a/3"]
+
+
+@pytest.mark.parametrize("firmware", ["", "v2", "2-beta", "2.", "٢", "1" * 5000, "1\n"])
+def test_an_unknown_firmware_matches_only_a_profile_without_a_range(tmp_path: Path, firmware: str) -> None:
+    _write(tmp_path, "1.toml", "a/1", 'firmware = {min = "0"}', models='["Ranged"]')
+    _write(tmp_path, "2.toml", "b/1", models='["Any"]')
+    profiles = ProfileSet.load(tmp_path)
+    assert profiles.select("Ranged", firmware) is None
+    assert _names(profiles, "Any", firmware) == ["b/1"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("", ""),
+        ("", 'firmware = {min = "7"}'),
+        ('firmware = {max = "2.1"}', 'firmware = {min = "2"}'),
+        ('firmware = {min = "1", max = "5"}', 'firmware = {min = "2", max = "3"}'),
+    ],
+)
+def test_overlapping_ranges_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    _write(tmp_path, "1.toml", "a/1", first, models='["A", "B"]')
+    _write(tmp_path, "2.toml", "a/2", second, models='["B"]')
+    with pytest.raises(ProfileError, match=r"2\.toml: firmware: range for B overlaps that of 1\.toml; set min and max"):
+        ProfileSet.load(tmp_path)
+
+
+def test_the_same_range_of_other_models_is_no_contradiction(tmp_path: Path) -> None:
+    _write(tmp_path, "1.toml", "a/1", models='["A"]')
+    _write(tmp_path, "2.toml", "b/1", models='["B"]')
+    assert len(list(ProfileSet.load(tmp_path))) == 2
+
+
+def test_a_name_is_given_once(tmp_path: Path) -> None:
+    _write(tmp_path, "1.toml", "a/1", models='["A"]')
+    _write(tmp_path, "2.toml", "a/1", models='["B"]')
+    with pytest.raises(ProfileError, match=r"2\.toml: name: 'a/1' is taken by 1\.toml"):
+        ProfileSet.load(tmp_path)
+
+
+BOUNDS = st.none() | st.integers(0, 6).map(str)
+
+
+@given(BOUNDS, BOUNDS, BOUNDS, BOUNDS)
+def test_ranges_overlap_exactly_where_a_version_is_in_both(
+    a: str | None, b: str | None, c: str | None, d: str | None
+) -> None:
+    assume(all(high is None or (low or "0") < high for low, high in ((a, b), (c, d))))
+    first, second = FirmwareRange(min=a, max=b), FirmwareRange(min=c, max=d)
+    shared = any(first.holds(str(version)) and second.holds(str(version)) for version in range(9))
+    # Between two dotted numbers there is always another, but whole bounds make whole numbers enough.
+    assert first.overlaps(second) == second.overlaps(first) == shared
+
+
+def test_versions_are_numbers() -> None:
+    assert parse_version("1.9") == (1, 9)
+    assert parse_version("2.0.0") == parse_version("2") == (2,)
+    assert parse_version("0") == ()
+    assert parse_version("1..2") is None
