@@ -1,2 +1,99 @@
-"""The command line."""
-def main() -> None: ...
+"""The command line: composes what the packages bring, each loaded only when it is called.
+
+An edge device has no database driver and a server has no radio: a missing extra is named, not a traceback.
+"""
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+EXIT_MISSING_EXTRA = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command lives and the extra that brings what it imports."""
+
+    module: str
+    attribute: str
+    extra: str
+    help: str
+
+
+COMMANDS = {
+    "gateway": Command("gateway.commands", "app", "gateway", "The edge daemon: run, check, status, trust."),
+    "ingest": Command("ingest_server.commands.daemon", "app", "ingest", "The ingest server: run, check."),
+    "db": Command("ingest_server.commands.schema", "app", "ingest", "The schema: migrate, status."),
+    "gateways": Command(
+        "ingest_server.commands.fleet", "gateways", "ingest", "Gateways in the database: list, resolve."
+    ),
+    "devices": Command("ingest_server.commands.fleet", "devices", "ingest", "Devices in the database: list."),
+    "audit": Command("ingest_server.commands.books", "audit", "ingest", "Account for every reading; exit 1 if not."),
+    "quarantine": Command(
+        "ingest_server.commands.quarantine", "app", "ingest", "What could not be written: list, show, replay."
+    ),
+    "demo": Command(
+        "heal7_iot.demo.command", "demo", "demo", "The whole line on this machine, with a simulated center."
+    ),
+}
+_OURS = frozenset({"gateway", "ingest_server", "heal7_iot", "device_drivers", "firmware_profiles"})
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"heal7-iot {importlib.metadata.version('heal7-iot')}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Sensor readings from the bytes of a line to committed rows; every one accounted for.
+
+    Example: heal7-iot gateway check --config /etc/heal7-iot/gateway.toml
+    """
+
+
+def build(chosen: str | None) -> typer.Typer:
+    """The application, with the chosen command loaded and the others named only."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_top)
+    for name, command in COMMANDS.items():
+        found = _load(name, command) if name == chosen else _unloaded
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, help=command.help)
+        else:
+            app.command(name, help=None if name == chosen else command.help)(found)
+    return app
+
+
+def _unloaded() -> None:
+    """Stands for a command that was not called, so that it shows in the help."""
+
+
+def _load(name: str, command: Command) -> Any:
+    try:
+        return getattr(importlib.import_module(command.module), command.attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in _OURS:
+            raise  # a part of ours that is missing is a broken installation, not a missing extra
+        typer.echo(
+            f"`heal7-iot {name}` needs {error.name}, which is not installed here:"
+            f" pip install 'heal7-iot[{command.extra}]'",
+            err=True,
+        )
+        sys.exit(EXIT_MISSING_EXTRA)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point `heal7-iot`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((a for a in given if not a.startswith("-")), None)
+    build(chosen)(args=given)

@@ -110,11 +110,12 @@ async def write_group(connection: Connection, partitions: Partitions, entries: S
         await partitions.ensure(connection, int(rows.times_us.min()), int(rows.times_us.max()))
     async with transaction(connection):
         if len(rows):
-            await _copy(connection, rows)
+            await copy_rows(connection, rows)
         return await _claim(connection, entries)
 
 
-async def _copy(connection: Connection, rows: Rows) -> None:
+async def copy_rows(connection: Connection, rows: Rows) -> None:
+    """Writes rows and the latest of each series, within the caller's transaction."""
     async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         await copy.write(rows.copy_bytes())
     latest = rows.latest()

@@ -1,0 +1,1 @@
+"""The server's commands, each group in a module of its own."""
