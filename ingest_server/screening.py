@@ -47,10 +47,14 @@ def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows
 def _rejections(columns: Columns, table: Table, refused: Bools, accepted: AcceptedTime) -> Iterator[Rejection]:
     """One for each reason; a reading that is wrong in several ways counts for the first."""
     left = np.ones(len(columns.times_us), dtype=np.bool_)
+    # By reason, not by series: each entry keeps the whole payload, and a batch may name thousands of series.
+    by_reason: dict[str, list[int]] = {}
     for number, refusal in table.refusals.items():
-        bad = refused & (columns.series == number)
+        by_reason.setdefault(refusal.reason, []).append(number)
+    for reason, numbers in by_reason.items():
+        bad = refused & np.isin(columns.series, numbers)
         left &= ~bad
-        yield from _rejection(refusal.reason, refusal.detail, bad)
+        yield from _rejection(reason, table.refusals[numbers[0]].detail, bad)
     checks = (
         ("value_not_finite", ~np.isfinite(columns.values), "NaN or infinite"),
         ("time_too_old", columns.times_us < accepted.earliest_us, f"before {accepted.earliest_us} µs (retention)"),

@@ -1,0 +1,58 @@
+# What this machine must have: git, make, Python 3.11 or newer with its venv module. Everything else is installed below.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DURATION ?=
+SEED ?=
+MINUTES ?= 5
+export PYTHONDONTWRITEBYTECODE ?= 1
+
+.PHONY: help demo test test-slow check format bench lock clean tools
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/ready ## the whole line on this machine; DURATION=20 ends by itself
+	@exec $(BIN)/heal7-iot demo $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
+
+test: $(VENV)/ready tools ## all tests but the slow ones, in random order
+	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/ready tools ## virtual machines, longer faults
+	$(BIN)/python -m pytest -q -m slow --no-header || [ $$? -eq 5 ]
+
+check: $(VENV)/ready ## format, lint, strict types over code and tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/ready ## raw COPY beside the whole line; then the gateway at 1,000 readings/s
+	$(BIN)/python -m bench.line
+	$(BIN)/python -m bench.gateway
+
+lock: $(VENV)/ready ## resolve the dependencies anew
+	$(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install -q uv
+	$(VENV)/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --all-extras --group dev pyproject.toml -o requirements/dev.txt --upgrade
+
+clean: ## remove what was made here
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+
+# pip refuses a package whose hash is not in the lock file; ours is added without its dependencies.
+$(VENV)/ready: pyproject.toml requirements/dev.txt
+	@command -v git >/dev/null || { echo "git is missing: apt-get install git"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11: install Python 3.11 or newer, or say make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	@echo "making $(VENV) (once; about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+tools:
+	@./tests/install-tools.sh

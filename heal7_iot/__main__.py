@@ -1,0 +1,5 @@
+"""`python -m heal7_iot`."""
+
+from heal7_iot.cli import main
+
+main()

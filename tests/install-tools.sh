@@ -1,0 +1,17 @@
+#!/bin/sh
+# Debian's packages that some tests want: installed where that is allowed, named where it is not.
+# Those tests are then skipped, with a count at the end.
+set -u
+missing=
+for pair in mosquitto:mosquitto dbus-daemon:dbus socat:socat faketime:faketime systemd-analyze:systemd; do
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing for the tests:$missing"
+    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing; } \
+        >/tmp/heal7-iot-tools.log 2>&1 && exit 0
+    tail -5 /tmp/heal7-iot-tools.log
+fi
+echo "tests that want these Debian packages are skipped:$missing"
+echo "  to run them: sudo apt-get install$missing"
