@@ -109,9 +109,14 @@ class _Receiver(asyncio.Protocol):
         self.changed.set()
 
 
+def paths_of(usb: UsbIdentity) -> list[str]:
+    """The device paths of all adapters with this identity that are plugged in now. Blocks for some milliseconds."""
+    return usb.matches(comports())
+
+
 async def _find(usb: UsbIdentity) -> str:
     # Listing reads hundreds of small files of sysfs, and a failing hub can make each of them slow.
-    paths = usb.matches(await asyncio.to_thread(comports))
+    paths = await asyncio.to_thread(paths_of, usb)
     wanted = f"USB {usb.vid:04x}:{usb.pid:04x} with serial number {usb.serial!r}"
     if not paths:
         raise LinkLost(f"no adapter {wanted} is plugged in; {describe_links()}")

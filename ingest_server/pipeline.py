@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.2, 10.0
 _DETAIL = 200
+_REFUSED = "refused_by_database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ class Pipeline:
                     self._writer = await Writer.open(self._options)
                 settled = await self._write(self._writer, opened, count_duplicates=not retry)
                 break
-            except StorageUnavailable as error:
+            # BatchRejected, this far up, is no batch's fault: names were refused that the wire allows.
+            except (StorageUnavailable, BatchRejected) as error:
                 # Its outcome may be unknown (cut within COMMIT): the next attempt asks the ledger first.
                 retry = True
                 self._counters.storage_retries += 1
@@ -187,6 +189,10 @@ class Pipeline:
             settled = await group.write_group(writer.connection, writer.partitions, entries)
         except BatchRejected as error:
             if len(entries) == 1:
+                if _is_refused(entries[0]):
+                    # It is not the content that is refused, but what this connection believes, such as the number of
+                    # a gateway that an operator has deleted: the next connection asks anew.
+                    raise StorageUnavailable(f"cannot even quarantine: {error}") from error
                 log.error("the database refuses a batch: %s; it goes to quarantine", error)
                 return await self._write_entries(writer, [_refused(entries[0], str(error))])
             # One poisons the group: each on its own, so that the others commit.
@@ -238,8 +244,12 @@ def _data(number: int, o: Opened, columns: Columns, table: Table | UnusableBatch
 
 
 def _refused(entry: Entry, detail: str) -> Entry:
-    rejection = Rejection("refused_by_database", detail[:_DETAIL], entry.envelope.readings, None)
+    rejection = Rejection(_REFUSED, detail[:_DETAIL], entry.envelope.readings, None)
     return replace(entry, rows=None, gaps=(), rejections=(rejection,))
+
+
+def _is_refused(entry: Entry) -> bool:
+    return any(r.reason == _REFUSED for r in entry.rejections)
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

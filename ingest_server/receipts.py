@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.link.ranges import RangeSet
 from gateway.link.receipts import MAX_ANSWER_SPANS, MAX_RECEIPT_SPANS, EpochReceipt, Receipt
+from gateway.link.status import MAX_CONTROL
 from gateway.link.topics import Topics
 
 
@@ -35,4 +36,11 @@ class Receipts:
         self._send(gateway, Receipt(ledger=self._ledger_id, epochs=epochs, nonce=nonce if whole else None))
 
     def _send(self, gateway: str, receipt: Receipt) -> None:
-        self._publish(self._topics.receipt(gateway), receipt.payload())
+        payload = receipt.payload()
+        if len(payload) <= MAX_CONTROL:
+            self._publish(self._topics.receipt(gateway), payload)
+            return
+        # The gateway would not read it: each epoch on its own, and so without a nonce.
+        for epoch in receipt.epochs:
+            part = Receipt(ledger=receipt.ledger, epochs=(epoch,))
+            self._publish(self._topics.receipt(gateway), part.payload())

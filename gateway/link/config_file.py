@@ -118,7 +118,7 @@ def validated(table: Table, model: type[_M], at: Location = ()) -> _M | list[Mis
     except ValidationError as error:
         found = error.errors(include_url=False)
         # A misspelt key shows as two mistakes, unknown and missing: the first names the cause.
-        renamed = {at[:-1] + (near,) for e in found if (near := _nearest(model, e)) for at in [e["loc"]]}
+        renamed = {(*e["loc"][:-1], near) for e in found if (near := _nearest(model, e))}
         return [
             _mistake(model, e["type"], e["loc"], e["input"], e["msg"], e.get("ctx", {}), at)
             for e in found
@@ -157,7 +157,7 @@ _WANTED = {
     "bool_type": "write true or false",
     "model_type": "write a table of keys",
     "model_attributes_type": "write a table of keys",
-    "tuple_type": "write an array in square brackets",
+    "tuple_type": "write an array in square brackets, or [[driver]] for each",
     "list_type": "write an array in square brackets",
     "path_type": "write a path in quotes",
     "finite_number": "write a finite number",
@@ -187,7 +187,7 @@ def _right(kind: str, said: str, context: Table) -> str:
 def key_path(loc: Location) -> str:
     """`driver[1].port`"""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
-    return path[1:] if path.startswith(".") else path
+    return path.removeprefix(".")
 
 
 def _shown(value: object) -> str:

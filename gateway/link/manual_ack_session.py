@@ -96,11 +96,13 @@ class ManualAckSession:
             async with asyncio.timeout(options.connect_timeout_s):
                 await self._connected
         except (OSError, ValueError, TimeoutError) as error:
-            self._detach()
             raise SessionLost(f"no connection to the broker: {str(error) or 'no answer'}") from error
-        except SessionLost:
-            self._detach()
-            raise
+        finally:
+            # Nobody waits for it any more: an exception in it would be logged as one that was never retrieved.
+            self._connected.cancel()
+            # Whatever went wrong, cancellation included: a reader left on the loop would keep its socket for ever.
+            if self._connected.cancelled() or self._connected.exception() is not None:
+                self._detach()
         self._misc = asyncio.create_task(self._keep_alive(), name="mqtt keepalive")
         return self
 

@@ -17,13 +17,24 @@ _PENDING_PUBLISHES = 4096
 # The gateway's own windows bound what is under way; aiomqtt's warning at ten would flood the log.
 
 
+_PENDING_MESSAGES = 1024
+# Receipts that wait for a slow disk: more than these are lost, and repeated by the protocol.
+
+
 class _Client(aiomqtt.Client):
-    """Keeps the broker's limit on the size of packets, which aiomqtt does not hand on."""
+    """Keeps the broker's limits, which aiomqtt does not hand on."""
 
     maximum_packet_size: int | None = None
+    receive_maximum: int | None = None
+    reached = False
+
+    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        self.reached = True
+        super()._on_socket_open(client, userdata, sock)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
+        self.receive_maximum = getattr(properties, "ReceiveMaximum", None)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
 
@@ -43,18 +54,28 @@ class Session:
             identifier=client_id,
             protocol=aiomqtt.ProtocolVersion.V5 if version5 else aiomqtt.ProtocolVersion.V311,
             clean_session=None if version5 else True,
-            clean_start=True,
             keepalive=options.keepalive_s,
             timeout=options.connect_timeout_s,
             max_inflight_messages=_PENDING_PUBLISHES,
+            max_queued_incoming_messages=_PENDING_MESSAGES,
             will=aiomqtt.Will(topic, payload, qos=1, retain=True),
         )
         self._client.pending_calls_threshold = _PENDING_PUBLISHES
 
     @property
+    def reached(self) -> bool:
+        """Whether something took the TCP connection: only then does a failure speak against the MQTT version."""
+        return self._client.reached
+
+    @property
     def maximum_packet_size(self) -> int | None:
         """Bytes of the largest packet that the broker takes; None where it did not say."""
         return self._client.maximum_packet_size
+
+    @property
+    def receive_maximum(self) -> int:
+        """Publishes that the broker takes before it has acknowledged one; paho does not keep to it by itself."""
+        return self._client.receive_maximum or _PENDING_PUBLISHES
 
     async def __aenter__(self) -> Self:
         try:

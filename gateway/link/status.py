@@ -3,14 +3,14 @@
 import re
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
 
 from gateway.link.errors import ControlError
 from gateway.link.ranges import RangeSet
-from gateway.link.wire import MAX_EPOCH, MAX_SEQ
+from gateway.link.wire import MAX_EPOCH, MAX_SEALED, MAX_SEQ
 
 MAX_CONTROL = 262_144
-"""Bytes of a status or receipt: more is refused before it is parsed. 2,000 ranges of 64 epochs fit."""
+"""Bytes of a status or receipt: more is refused before it is parsed. The 2,000 longest ranges of one epoch fit."""
 
 
 def _from_hex(value: object) -> object:
@@ -63,7 +63,7 @@ class EpochBook(BaseModel):
 
     epoch: Annotated[Hex64, Field(ge=1)]
     next: Annotated[int, Field(ge=0, le=MAX_SEQ)]
-    sealed: Annotated[int, Field(ge=0, le=MAX_EPOCH)]
+    sealed: Annotated[int, Field(ge=0, le=MAX_SEALED)]
     held: Ranges
 
 
@@ -89,6 +89,13 @@ class Status(Message):
     sent_at_us: int | None = None
     epochs: tuple[EpochBook, ...] = ()
     spool: SpoolBook | None = None
+
+    @field_validator("epochs")
+    @classmethod
+    def _each_once(cls, epochs: tuple[EpochBook, ...]) -> tuple[EpochBook, ...]:
+        if len({book.epoch for book in epochs}) != len(epochs):
+            raise ValueError("an epoch is listed twice")
+        return epochs
 
 
 class ServerStatus(Message):

@@ -32,6 +32,11 @@ MAX_STRING = 128
 MAX_GAP_SEQS = 4_096
 MAX_EPOCH = 2**63 - 1
 MAX_SEQ = 2**62
+"""One more than the greatest seq: so that the end of a range has its place in 64 bits, too."""
+MAX_SEALED = 2**53
+"""Readings of one epoch: sums over an epoch's book, and over a thousand epochs, stay within 64 bits."""
+_MAX_WINDOW = 8_388_608
+# Bytes: a zstd frame chooses what its reader must allocate; RFC 8878 asks readers for no more than this.
 
 _FIXED = struct.Struct("<4sBBBBHHIQQQqQQIII")
 _CRC = struct.Struct("<I")
@@ -223,7 +228,7 @@ def decode(payload: bytes, gateway: str) -> Batch:
     name = payload[_FIXED.size : _FIXED.size + name_length]
     if name != gateway.encode() or not is_gateway_name(gateway):
         raise DamagedBatch(f"came on the topic of {gateway} but says that it is of {name!r}")
-    identity = 1 <= epoch <= MAX_EPOCH and seq <= MAX_SEQ and before <= MAX_EPOCH and 1 <= instance <= MAX_EPOCH
+    identity = 1 <= epoch <= MAX_EPOCH and seq < MAX_SEQ and before <= MAX_SEALED and 1 <= instance <= MAX_EPOCH
     if not identity or readings > MAX_READINGS:
         raise DamagedBatch(f"epoch {epoch}, seq {seq}, {readings} readings: out of bounds, nothing to settle")
     anchor = Anchor(offset, uncertainty, source)
@@ -257,7 +262,8 @@ def _decompress(body: Body) -> bytes:
         claimed = zstandard.frame_content_size(body.stored)
         if claimed > body.length:
             raise UnusableBatch(f"zstd frame claims {claimed} bytes, the envelope {body.length}")
-        return zstandard.ZstdDecompressor().decompress(body.stored, max_output_size=max(body.length, 1))
+        reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        return reader.decompress(body.stored, max_output_size=max(body.length, 1), allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise UnusableBatch(f"zstd: {error}") from error
 
@@ -329,6 +335,8 @@ def _gap(entry: object) -> Gap:
     first = _bounded(entry, "first", 0, MAX_SEQ)
     if epoch is None or first is None or (counts and epoch == 0):
         raise UnusableBatch("gap names seqs but no epoch")
+    if first + len(counts) > MAX_SEQ:
+        raise UnusableBatch(f"gap of {len(counts)} seqs from {first} on reaches beyond the greatest seq")
     if not all(type(c) is int and 0 <= c <= MAX_READINGS for c in counts):
         raise UnusableBatch("gap `counts` is not an array of numbers of readings")
     return Gap(

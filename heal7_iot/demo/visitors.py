@@ -11,7 +11,7 @@ CLOSES_S = 21 * HOUR_S
 _LAST_ADMISSION_S = 19.5 * HOUR_S
 
 # Groups an hour at the busiest; thinning compares with it.
-_MOST_GROUPS_PER_HOUR = 9.0
+_MOST_GROUPS_PER_HOUR = 10.0
 _GROUP_SIZES = (1, 2, 3, 4, 5, 6)
 _GROUP_SHARES = (18, 38, 16, 16, 7, 5)
 
@@ -31,9 +31,9 @@ def groups_per_hour(time_of_day_s: float) -> float:
     if not OPENS_S <= time_of_day_s < _LAST_ADMISSION_S:
         return 0.0
     hour = time_of_day_s / HOUR_S
-    lunch = 4.5 * math.exp(-(((hour - 12.3) / 0.9) ** 2))
-    afternoon = 5.5 * math.exp(-(((hour - 15.5) / 1.6) ** 2))
-    return min(_MOST_GROUPS_PER_HOUR, 2.5 + lunch + afternoon)
+    lunch = 4.0 * math.exp(-(((hour - 12.3) / 0.9) ** 2))
+    afternoon = 5.0 * math.exp(-(((hour - 15.5) / 1.6) ** 2))
+    return min(_MOST_GROUPS_PER_HOUR, 4.0 + lunch + afternoon)
 
 
 def stays_of(seed: int, day: int) -> tuple[Stay, ...]:

@@ -36,14 +36,19 @@ def run(config: Config) -> None:
     """
     loaded = _load(config)
 
-    async def main(stop: asyncio.Event) -> None:
-        await serve(loaded, stop)
+    outdated: list[SchemaError] = []
 
-    try:
-        code = run_daemon(main, name="ingest server")
-    except SchemaError as error:
-        typer.echo(f"database: {error}", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
+    async def main(stop: asyncio.Event) -> None:
+        try:
+            await serve(loaded, stop)
+        except SchemaError as error:
+            # Caught here: to `run_daemon` it would be an error that nobody foresaw, told by a traceback.
+            outdated.append(error)
+
+    code = run_daemon(main, name="ingest server")
+    if outdated:
+        typer.echo(f"database: {outdated[0]}", err=True)
+        raise typer.Exit(EXIT_FAILED)
     raise typer.Exit(code)
 
 

@@ -1,7 +1,6 @@
 """A bus of either kind, an emulated BlueZ on it, and real bleak in between."""
 
 import asyncio
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +12,7 @@ from device_drivers.ble.options import BleOptions
 from device_drivers.simulator.bluez import EmulatedBlueZ
 from device_drivers.simulator.private_bus import BusKind, private_bus
 from firmware_profiles.selection import ProfileSet
+from tests.peers.needs import needs
 
 TIMEOUT_S = 10.0
 """For waits that end at once unless something is broken."""
@@ -32,8 +32,8 @@ def options() -> BleOptions:
 
 @pytest.fixture(params=["python", "dbus-daemon"])
 def bus_kind(request: pytest.FixtureRequest) -> BusKind:
-    if request.param == "dbus-daemon" and shutil.which("dbus-daemon") is None:
-        pytest.skip("dbus-daemon is not installed (apt install dbus-daemon): bleak is tested on our own bus only")
+    if request.param == "dbus-daemon":
+        needs("dbus-daemon")
     kind: BusKind = request.param
     return kind
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from device_drivers.ble.bthome import UNNUMBERED_REPEAT_S, UUIDS, V2_UUID, Advert, BTHomeDecoder, Heard, Refusal
 from device_drivers.simulator import bthome
 from tests.device_drivers.ble.conftest import ADDRESS
+from tests.peers.needs import wants
 
 KEY = bytes.fromhex("231d39c1d7cc1ab1aee224cd096db932")
 OTHER_KEY = bytes(16)
@@ -21,7 +22,7 @@ VECTORS = Path(__file__).resolve().parents[4] / "shared" / "vectors" / "ble_adve
 
 def published() -> list[Any]:
     if not VECTORS.exists():
-        reason = "published advertisements are not here: ../shared/vectors beside the repository is missing"
+        reason = wants("published advertisements", "../shared/vectors beside the repository is missing")
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     vectors = [vector for vector in json.loads(VECTORS.read_text()) if vector["decoder"] == "bthome-ble"]
     return [pytest.param(vector, id=vector["name"].removeprefix("bthome-ble:")) for vector in vectors]

@@ -1,0 +1,191 @@
+"""`heal7-iot gateway …`: run, check, trust, status. Exit codes: 0 well, 1 not well, 2 the configuration is wrong."""
+
+import asyncio
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from firmware_profiles.errors import ProfileError
+from firmware_profiles.selection import ProfileSet
+from gateway.config import GatewayConfig, load_config
+from gateway.health import HealthReport, read_report
+from gateway.housekeeping import MAX_LEDGER, request_trust
+from gateway.inspection import Findings, inspect
+from gateway.link.config_file import EXIT_CONFIG, ConfigError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path("/etc/heal7-iot/gateway.toml")
+
+app = typer.Typer(
+    name="gateway",
+    help="Reads sensors and keeps every batch until the database has it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Config = Annotated[Path, typer.Option("--config", help="The configuration file.", show_default=True)]
+Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")]
+
+
+@app.command(epilog="Example: heal7-iot gateway run --config /etc/heal7-iot/gateway.toml")
+def run(config: Config = DEFAULT_CONFIG) -> None:
+    """Run the daemon in the foreground, as systemd does. SIGTERM drains and stops it, SIGHUP reads the file again."""
+    loaded, profiles = _load(config), _profiles()
+    # Not above: what checks a configuration or asks for the status needs neither broker nor database libraries.
+    from gateway import daemon
+    from gateway.app import CannotStart, Gateway
+
+    failed = False
+
+    async def main(stop: asyncio.Event) -> None:
+        nonlocal failed
+        try:
+            await Gateway(loaded, profiles, load=lambda: load_config(config)).run(stop)
+        except CannotStart as error:
+            log.error("%s", error)
+            failed = True
+
+    code = daemon.run(main, name="heal7-iot gateway")
+    raise typer.Exit(1 if failed else code)
+
+
+@app.command(epilog="Example: heal7-iot gateway check --config /etc/heal7-iot/gateway.toml")
+def check(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Say what the daemon would do with this configuration on this machine, and everything that is wrong.
+
+    Exit code 0: all is there. 1: something is missing, such as a port that is not plugged in. 2: mistakes in the file.
+    """
+    try:
+        loaded = load_config(config)
+    except ConfigError as error:
+        if as_json:
+            mistakes = [{"key": m.key, "wrong": m.wrong, "right": m.right} for m in error.mistakes]
+            _print_json({"ok": False, "file": str(error.file), "mistakes": mistakes})
+            raise typer.Exit(EXIT_CONFIG) from error
+        _give_up(error)
+    findings = inspect(loaded, _profiles())
+    if as_json:
+        _print_json({"ok": not findings.warnings, "file": str(config), "mistakes": [], **findings.model_dump()})
+    else:
+        typer.echo(_described(findings))
+    raise typer.Exit(1 if findings.warnings else 0)
+
+
+@app.command(
+    epilog="Example: heal7-iot gateway trust 0f8fad5b-d9cb-469f-a165-70867728950e --config /etc/heal7-iot/gateway.toml"
+)
+def trust(
+    ledger_id: Annotated[str, typer.Argument(help="The id that the new database says, as the gateway's log names it.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Accept the receipts of another database than before, and send it all that the spool still holds.
+
+    A daemon that runs takes it up within seconds; otherwise it counts from the next start.
+    """
+    loaded = _load(config)
+    ledger = ledger_id.strip()
+    if not 0 < len(ledger) <= MAX_LEDGER or not ledger.isprintable():
+        _fail(
+            f"{ledger_id!r:.80} is no ledger id: write it as the gateway's log names it, 1 to {MAX_LEDGER} characters"
+        )
+    try:
+        request_trust(loaded.gateway.state_dir, ledger)
+    except OSError as error:
+        _fail(f"{loaded.gateway.state_dir}: {error.strerror or error}; run this as the gateway's user, or as root")
+    typer.echo(f"{loaded.identity} will trust ledger {ledger}: within seconds if it runs, else from its next start")
+
+
+@app.command(epilog="Example: heal7-iot gateway status --config /etc/heal7-iot/gateway.toml --json")
+def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Show what the daemon last said of itself. Exit code 1 where it does not run, or says nothing any more."""
+    loaded = _load(config)
+    report = read_report(loaded)
+    if report is None:
+        if as_json:
+            _print_json({"running": False})
+        else:
+            typer.echo(f"{loaded.identity} has not written a report: it does not run, or never did", err=True)
+        raise typer.Exit(1)
+    age_s = time.time() - report.written_at_s
+    # It writes every `write_s`; a few missed ones are a busy machine, more are a daemon that is gone.
+    running = age_s < 3 * loaded.health.write_s + 5
+    if as_json:
+        _print_json({"running": running, "age_s": round(age_s, 1), **report.model_dump()})
+    else:
+        typer.echo(_told(report, age_s, running))
+    raise typer.Exit(0 if running else 1)
+
+
+def _load(path: Path) -> GatewayConfig:
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        _give_up(error)
+
+
+def _profiles() -> ProfileSet:
+    try:
+        return ProfileSet.load()
+    except ProfileError as error:
+        typer.echo(f"firmware profile {error}", err=True)
+        raise typer.Exit(EXIT_CONFIG) from error
+
+
+def _give_up(error: ConfigError) -> NoReturn:
+    typer.echo(str(error), err=True)
+    raise typer.Exit(EXIT_CONFIG) from error
+
+
+def _fail(said: str) -> NoReturn:
+    typer.echo(said, err=True)
+    raise typer.Exit(1)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False, default=str))
+
+
+def _described(found: Findings) -> str:
+    lines = [
+        f"gateway   {found.gateway}",
+        f"broker    {found.broker} ({'answers' if found.broker_answers else 'DOES NOT ANSWER'})",
+        f"spool     {found.spool}: at most {_size(found.spool_bound_bytes)}, disk has {_size(found.free_bytes)} free",
+        f"clock     trusts the {found.clock_trust}",
+    ]
+    for driver in found.drivers:
+        there = {True: "found", False: "NOT FOUND", None: ""}[driver.found]
+        lines.append(f"driver    {driver.kind} on {driver.line}: {there}".rstrip(": "))
+        for device in driver.devices:
+            profile = device.profile or ("NO PROFILE" if device.firmware else "profile by the firmware that it states")
+            named = " ".join(part for part in (device.model, device.firmware) if part)
+            lines.append(f"  device  {device.device}: {named}, {profile}")
+    lines += [f"warning   {warning}" for warning in found.warnings]
+    return "\n".join(lines)
+
+
+def _told(report: HealthReport, age_s: float, running: bool) -> str:
+    lines = [
+        f"gateway   {report.gateway}: {'runs' if running else 'DOES NOT RUN'}, said so {age_s:.0f} s ago",
+        f"line      {report.line()}",
+    ]
+    for driver in report.drivers:
+        age = "never" if driver.last_reading_age_s is None else f"{driver.last_reading_age_s:.0f} s before"
+        lines.append(f"driver    {driver.name}: {driver.state}, last reading {age}, {driver.failures} failures")
+        if driver.last_error and driver.state != "reading":
+            lines.append(f"          {driver.last_error}")
+    lines += [f"  device  {device.device}: {device.readings_per_s:g} readings/s" for device in report.devices]
+    return "\n".join(lines)
+
+
+def _size(size: int) -> str:
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"

@@ -1,0 +1,38 @@
+"""Wall time for boots that never knew it."""
+
+from gateway.link.anchor import Anchor, ClockSource
+from gateway.spool.state import BootRow
+
+_LARGEST = 2**62
+"""µs: what the envelope's columns hold with room to spare."""
+
+
+def estimates(boots: list[BootRow], current: BootRow, anchor: Anchor) -> dict[int, Anchor]:
+    """Anchors for former boots that ended unsynchronised, now that the current one has an anchor.
+
+    Each gets its latest possible time: it ended when the next boot began. It began no earlier than the last moment
+    that an older boot saw by a clock that could be believed; the doubt is the width between.
+    """
+    found: dict[int, Anchor] = {}
+    begun_us, doubt_us = anchor.offset_us, anchor.uncertainty_us  # a boot's monotonic clock begins at 0
+    for boot in sorted((b for b in boots if b.number < current.number), key=lambda b: b.number, reverse=True):
+        if boot.anchor is None and boot.ended_us is not None:
+            latest_us = begun_us - boot.ended_us
+            earliest_us = _last_known(boots, boot.number)
+            width_us = max(0, latest_us - earliest_us) + doubt_us
+            found[boot.number] = Anchor(latest_us, min(width_us, _LARGEST), ClockSource.ESTIMATED)
+        known = boot.anchor or found.get(boot.number)
+        if known is not None:
+            begun_us = known.offset_us
+            doubt_us = 0 if known.source is ClockSource.ESTIMATED else known.uncertainty_us
+    return found
+
+
+def _last_known(boots: list[BootRow], before: int) -> int:
+    """Unix µs; 0 where no older boot knew the time."""
+    ends = [
+        boot.anchor.offset_us + (boot.ended_us or 0)
+        for boot in boots
+        if boot.number < before and boot.anchor is not None and boot.anchor.source is not ClockSource.ESTIMATED
+    ]
+    return max([0, *ends])

@@ -1,0 +1,160 @@
+"""What is missing gathers as losses, and is sealed as gaps.
+
+Invariant (2, half of it): a batch that is dropped leaves its loss in the same transaction; a gap batch is itself
+never dropped: where it must go (bad copy, refused for its size), its losses open again.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import astuple, replace
+
+from gateway.link.anchor import Anchor, ClockSource
+from gateway.link.ranges import RangeSet
+from gateway.link.wire import Gap
+from gateway.spool.rows import split_id
+from gateway.spool.state import Loss, State, by_epoch
+from gateway.spool.values import Counters
+
+MERGE_US = 60_000_000
+"""Losses of unsealed readings that follow each other so closely are one: a storm must not fill the disk."""
+
+_INSERT = (
+    "INSERT INTO losses (loss_no, reason, batch, readings, from_boot, from_us, to_boot, to_us)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_SELECT = (
+    "SELECT reason, batch, readings, from_boot, from_us, to_boot, to_us FROM losses"
+    " WHERE loss_no >= ? AND loss_no < ? ORDER BY loss_no"
+)
+
+
+def record(connection: sqlite3.Connection, state: State, loss: Loss) -> State:
+    """Writes a loss, or adds it to the one before it."""
+    counted = _counted(state.counted, loss)
+    before = state.next_loss - 1
+    if loss.batch is None and before in state.open_losses:
+        known = select(connection, before, before + 1)
+        merged = merge(known[0], loss) if known else None
+        if merged is not None:
+            connection.execute(
+                "UPDATE losses SET readings = ?, to_us = ? WHERE loss_no = ?", (merged.readings, merged.to_us, before)
+            )
+            return replace(state, counted=counted)
+    return replace(_insert(connection, state, loss), counted=counted)
+
+
+def merge(earlier: Loss, later: Loss) -> Loss | None:
+    """Both losses as one, where they are of one kind and follow each other."""
+    if earlier.batch is not None or later.batch is not None or earlier.reason != later.reason:
+        return None
+    if earlier.readings is None or later.readings is None:
+        return None
+    if not earlier.from_boot == earlier.to_boot == later.from_boot == later.to_boot:
+        return None
+    if not earlier.from_us <= later.from_us <= earlier.to_us + MERGE_US:
+        return None
+    return replace(earlier, readings=earlier.readings + later.readings, to_us=max(earlier.to_us, later.to_us))
+
+
+def _insert(connection: sqlite3.Connection, state: State, loss: Loss) -> State:
+    number = state.next_loss
+    connection.execute(_INSERT, (number, *astuple(loss)))
+    return replace(state, open_losses=state.open_losses | RangeSet([(number, number + 1)]), next_loss=number + 1)
+
+
+def _counted(counted: Counters, loss: Loss) -> Counters:
+    if not loss.readings:
+        return counted
+    if loss.batch is None:
+        return replace(counted, unsealed=_plus(counted.unsealed.items(), loss))
+    return replace(counted, dropped=_plus(counted.dropped.items(), loss))
+
+
+def _plus(items: Iterable[tuple[str, int]], loss: Loss) -> dict[str, int]:
+    sums = dict(items)
+    sums[loss.reason] = sums.get(loss.reason, 0) + (loss.readings or 0)
+    return sums
+
+
+def select(connection: sqlite3.Connection, first: int, end: int) -> list[Loss]:
+    """The losses [first, end)."""
+    return [Loss(*row) for row in connection.execute(_SELECT, (first, end))]
+
+
+def names(connection: sqlite3.Connection, first: int, end: int) -> dict[int, RangeSet]:
+    """The seqs by epoch_no that the losses [first, end) name."""
+    return by_epoch(loss.batch for loss in select(connection, first, end) if loss.batch is not None)
+
+
+def coalesce(losses: Iterable[Loss], state: State) -> list[Gap]:
+    """Losses as a gap batch says them: consecutive seqs of one epoch and reason in one entry."""
+    gaps: list[Gap] = []
+    unsealed = []
+    dropped = []
+    for loss in losses:
+        if loss.batch is None:
+            unsealed.append(loss)
+        else:
+            dropped.append((loss.reason, *split_id(loss.batch), loss))
+    for reason, number, seq, loss in sorted(dropped, key=lambda d: d[:3]):
+        epoch = state.epochs[number].epoch
+        from_us, to_us = _interval(loss, state)
+        count = loss.readings or 0
+        last = gaps[-1] if gaps else None
+        if last and (last.reason, last.epoch, last.first + len(last.counts)) == (reason, epoch, seq):
+            gaps[-1] = replace(
+                last,
+                counts=(*last.counts, count),
+                from_us=_least(last.from_us, from_us),
+                to_us=_greatest(last.to_us, to_us),
+            )
+        else:
+            gaps.append(Gap(reason, epoch, seq, (count,), 0, from_us, to_us))
+    return gaps + [Gap(loss.reason, 0, 0, (), loss.readings, *_interval(loss, state)) for loss in unsealed]
+
+
+def _interval(loss: Loss, state: State) -> tuple[int | None, int | None]:
+    """Wall time (Unix µs); None where the boot's clock was never known."""
+    begin, end = _anchor(state, loss.from_boot), _anchor(state, loss.to_boot)
+    from_us = None if begin is None else loss.from_us + begin.offset_us
+    # An estimate is the latest possible time: it may have begun as much earlier as the doubt is wide.
+    if begin is not None and from_us is not None and begin.source is ClockSource.ESTIMATED:
+        from_us -= begin.uncertainty_us
+    return from_us, None if end is None else loss.to_us + end.offset_us
+
+
+def _anchor(state: State, boot_no: int) -> Anchor | None:
+    boot = state.boots.get(boot_no)
+    return boot.anchor if boot else None
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else min(a, b)
+
+
+def _greatest(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else max(a, b)
+
+
+def reopen(connection: sqlite3.Connection, state: State, gap_key: int) -> State:
+    """The losses that a gap batch names wait for another one."""
+    row = connection.execute("SELECT first_loss, end_loss FROM gaps WHERE id = ?", (gap_key,)).fetchone()
+    if row is None:
+        return state
+    again = select(connection, *row)
+    connection.execute("DELETE FROM gaps WHERE id = ?", (gap_key,))
+    connection.execute("DELETE FROM losses WHERE loss_no >= ? AND loss_no < ?", row)
+    for loss in again:
+        state = _insert(connection, state, loss)
+    return state
+
+
+def excuse(connection: sqlite3.Connection, state: State, gap_key: int, *, settled: bool) -> State:
+    """The seqs that a gap batch names are settled with it, or no longer."""
+    row = connection.execute("SELECT first_loss, end_loss FROM gaps WHERE id = ?", (gap_key,)).fetchone()
+    if row is None:
+        return state
+    for number, seqs in names(connection, *row).items():
+        e = state.epochs[number]
+        state = state.with_epoch(replace(e, excused=e.excused | (seqs & e.dropped) if settled else e.excused - seqs))
+    return state

@@ -1,0 +1,69 @@
+"""Peers that several packages' tests share, and the count of the tests that did not run."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+from heal7_iot.embedded.postgres import EmbeddedPostgres
+from tests.peers.mosquitto import mosquitto
+from tests.peers.needs import wanted
+from tests.peers.postgres import FAST, Database, make_template, new_database, running_postgres
+
+__all__ = ["mosquitto"]
+
+NO_SKIPS = "HEAL7_NO_SKIPS"
+"""Environment variable: with `1`, a test that does not run fails the session."""
+
+_TEMPLATE = "migrated"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The session's server. It does not survive a power cut: tests of durability start one of their own."""
+    with running_postgres(FAST) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: EmbeddedPostgres) -> str:
+    """The name of a migrated database that nobody connects to: it is copied."""
+    make_template(postgres, _TEMPLATE)
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database(postgres: EmbeddedPostgres, migrated: str) -> Iterator[Database]:
+    """A migrated database of this test's own."""
+    with new_database(postgres, migrated) as made:
+        yield made
+
+
+@pytest.fixture
+def empty_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """A database of this test's own without anything in it."""
+    with new_database(postgres, "template1") as made:
+        yield made
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    missing = Counter(wanted(reason) or f"another situation ({reason})" for reason in _skips(terminalreporter))
+    for tool, tests in sorted(missing.items()):
+        terminalreporter.write_line(f"SKIPPED LOUDLY: {tests} tests want {tool}", yellow=True, bold=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get(NO_SKIPS) == "1" and reporter is not None and _skips(reporter) and session.exitstatus == 0:
+        reporter.write_line(f"\n{NO_SKIPS}=1: tests were skipped, which fails this session", red=True, bold=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _skips(reporter: TerminalReporter) -> list[str]:
+    reasons = []
+    for report in reporter.stats.get("skipped", []):
+        place = report.longrepr
+        reasons.append(place[2].removeprefix("Skipped: ") if isinstance(place, tuple) else str(place))
+    return reasons

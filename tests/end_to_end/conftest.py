@@ -1,0 +1,17 @@
+"""A line of each test's own."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.line import Line, short_directory
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    directory = short_directory("line")
+    made = Line(directory)
+    yield made
+    made.close()
+    shutil.rmtree(directory)

@@ -1,0 +1,127 @@
+"""The spool's file is put back to an older copy, as a restored image or a disk that lied about fsync would."""
+
+import shutil
+from pathlib import Path
+
+from gateway.link.wire import Kind
+from tests.end_to_end.line import Line
+
+# Old batches wait this long by chance before they are sent: time to kill the gateway when it has told of them.
+LONG_SPREAD_S = 300.0
+
+
+def copy_spool(line: Line, name: str) -> Path:
+    """A copy of the file as it is, with its write-ahead log; the gateway must not be running."""
+    target = line.directory / name
+    target.mkdir()
+    for file in line.state.glob("spool.sqlite3*"):
+        shutil.copy2(file, target / file.name)
+    return target / "spool.sqlite3"
+
+
+def put_back(line: Line, copy: Path) -> None:
+    for file in line.state.glob("spool.sqlite3*"):
+        file.unlink()
+    for file in copy.parent.glob("spool.sqlite3*"):
+        shutil.copy2(file, line.state / file.name)
+
+
+def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
+    line.start_ingest()
+    line.start_gateway()
+    line.wait_committed(300)
+    line.kill("gateway")
+    older = copy_spool(line, "older")
+
+    # The server is away: the gateway seals, and nobody has it but its spool.
+    line.kill("ingest")
+    line.start_gateway()
+    sent = line.sensors.sent
+    line.wait("sensors went on", lambda: line.sensors.sent >= sent + 30)
+    line.kill("gateway")
+    # The gateway tells the server what it holds, and is lost before it sends that.
+    line.spread_s = LONG_SPREAD_S
+    line.start_ingest()
+    line.start_gateway()
+    held = "SELECT count(*) FROM iot_service.books_by_epoch WHERE NOT isempty(open_seqs)"
+    line.wait("the server knows of batches that the gateway holds", lambda: line.query(held) != [(0,)])
+    line.kill("gateway")
+    lost_copy = copy_spool(line, "lost")
+
+    put_back(line, older)
+    line.spread_s = 0.0
+    line.start_gateway()
+    line.wait_committed(300)
+    line.sensors.close()
+    line.wait(
+        "what the lost copy held is presumed lost",
+        lambda: (
+            line.query("SELECT bool_and(balanced AND in_flight = 0) FROM iot_service.books") == [(True,)]
+            and line.query("SELECT sum(presumed_lost) > 0 FROM iot_service.books") == [(True,)]
+        ),
+    )
+    line.stop_gateway()
+
+    # No identity has two bodies, and what is in the table is what either copy sealed and still had.
+    lost, kept = line.sealed(lost_copy), line.sealed()
+    settled_epochs = {key[0] for key in kept}
+    assert all(lost[key] == kept[key] for key in lost.keys() & kept.keys())
+    only_lost = {key: batch for key, batch in lost.items() if key not in kept and batch.kind == Kind.DATA}
+    told = line.numbers("SELECT epoch, readings FROM iot_service.data_gaps WHERE reason = 'presumed_lost'")
+    arrived = line.numbers("SELECT epoch, committed FROM iot_service.ledger")
+    for epoch in {key[0] for key in only_lost}:
+        sealed = sum(len(batch.readings) for key, batch in only_lost.items() if key[0] == epoch)
+        assert told.get(epoch, 0) + arrived.get(epoch, 0) == sealed
+    assert sum(told.values()) > 0
+    assert settled_epochs
+    assert max(line.rows().values()) == 1
+    assert line.audit() == 0
+
+
+def test_a_presumed_loss_that_arrives_after_all_corrects_the_books(line: Line) -> None:
+    line.start_ingest()
+    line.start_gateway()
+    line.wait_committed(200)
+    line.kill("gateway")
+    older = copy_spool(line, "older")
+    line.kill("ingest")
+    line.start_gateway()
+    sent = line.sensors.sent
+    line.wait("sensors went on", lambda: line.sensors.sent >= sent + 30)
+    line.kill("gateway")
+    line.spread_s = LONG_SPREAD_S
+    line.start_ingest()
+    line.start_gateway()
+    held = "SELECT count(*) FROM iot_service.books_by_epoch WHERE NOT isempty(open_seqs)"
+    line.wait("the server knows of batches that the gateway holds", lambda: line.query(held) != [(0,)])
+    line.kill("gateway")
+    newer = copy_spool(line, "newer")
+    put_back(line, older)
+    line.spread_s = 0.0
+    line.start_gateway()
+    line.wait(
+        "the loss is presumed",
+        lambda: line.query("SELECT sum(presumed_lost) > 0 FROM iot_service.books") == [(True,)],
+    )
+    line.kill("gateway")
+    rolled_back = copy_spool(line, "rolled-back")
+
+    # The card that was thought lost is found and put in again.
+    put_back(line, newer)
+    line.start_gateway()
+    line.wait(
+        "what was presumed lost has arrived",
+        lambda: (
+            line.query(
+                "SELECT sum(corrected) > 0 AND sum(readings) = sum(corrected) FROM iot_service.data_gaps"
+                " WHERE reason = 'presumed_lost'"
+            )
+            == [(True,)]
+            and line.query("SELECT sum(presumed_lost) = 0 FROM iot_service.books") == [(True,)]
+        ),
+    )
+    line.sensors.close()
+    line.wait_settled()
+    line.stop_gateway()
+    line.assert_exactly_once(line.spool, rolled_back)
+    assert line.audit() == 0

@@ -1,0 +1,1 @@
+"""The link: bytes, topics, control messages, sessions."""

@@ -1,0 +1,175 @@
+"""The window, without a broker: time and chance are arguments."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.link.ranges import RangeSet
+from gateway.link.wire import MAX_PAYLOAD
+from gateway.spool.values import Identity, Stored
+from gateway.window import DRAIN_S, Lane, Room, Window, WindowLimits
+
+EPOCH = 7
+LIMITS = WindowLimits(
+    live_batches=3,
+    live_bytes=1_000_000,
+    backlog_batches=50,
+    backlog_bytes=1_000_000,
+    resend_first_s=5,
+    resend_longest_s=60,
+)
+
+
+def stored(seq: int, size: int = 1000) -> Stored:
+    return Stored(Identity(EPOCH, seq), size, 10)
+
+
+def window(draw: float = 0.5, limits: WindowLimits = LIMITS) -> Window:
+    return Window(limits, lambda: draw)
+
+
+def test_a_lane_takes_so_many_batches_and_no_more() -> None:
+    w = window()
+    for seq in range(3):
+        assert w.room(Lane.LIVE).batches == 3 - seq
+        assert w.sent(Lane.LIVE, stored(seq), 0.0)
+    assert w.room(Lane.LIVE) == Room(0, 997_000)
+
+
+def test_the_lanes_do_not_take_each_others_room() -> None:
+    w = window()
+    for seq in range(3):
+        w.sent(Lane.LIVE, stored(seq), 0.0)
+    assert w.room(Lane.BACKLOG) == Room(50, MAX_PAYLOAD)
+
+
+def test_a_batch_under_way_is_not_sent_twice() -> None:
+    w = window()
+    assert w.sent(Lane.LIVE, stored(1), 0.0)
+    assert not w.sent(Lane.BACKLOG, stored(1), 0.0)
+    assert (w.batches(Lane.LIVE), w.batches(Lane.BACKLOG)) == (1, 0)
+
+
+def test_one_batch_always_fits_into_an_empty_lane() -> None:
+    w = window()
+    w.sent(Lane.BACKLOG, stored(0, 100), 0.0)
+    w.settled({EPOCH: RangeSet.of([0])}, 1000.0)  # a tenth of a byte a second
+    assert w.room(Lane.BACKLOG) == Room(1, MAX_PAYLOAD)
+
+
+def test_the_backlog_has_under_way_what_the_server_settles_in_two_seconds() -> None:
+    w = window()
+    w.sent(Lane.BACKLOG, stored(0, 100_000), 10.0)
+    w.settled({EPOCH: RangeSet.of([0])}, 11.0)
+    assert w.drain.bytes_s == pytest.approx(100_000)
+    w.sent(Lane.BACKLOG, stored(1, 50_000), 11.0)
+    assert w.room(Lane.BACKLOG).bytes == DRAIN_S * 100_000 - 50_000
+
+
+def test_idle_time_does_not_lower_the_drain_rate() -> None:
+    w = window()
+    w.sent(Lane.BACKLOG, stored(0, 100_000), 10.0)
+    w.settled({EPOCH: RangeSet.of([0])}, 11.0)
+    w.sent(Lane.BACKLOG, stored(1, 100_000), 5000.0)
+    w.settled({EPOCH: RangeSet.of([1])}, 5001.0)
+    assert w.drain.bytes_s == pytest.approx(100_000)
+
+
+def test_a_receipt_frees_what_it_names_and_nothing_else() -> None:
+    w = window()
+    for seq in range(3):
+        w.sent(Lane.LIVE, stored(seq), 0.0)
+    assert w.settled({EPOCH: RangeSet([(1, 2)]), 99: RangeSet.below(9)}, 1.0) == 1
+    assert Identity(EPOCH, 1) not in w
+    assert w.settled({EPOCH: RangeSet([(1, 2)])}, 2.0) == 0
+    assert (len(w), w.bytes(Lane.LIVE)) == (2, 2000)
+
+
+def test_resends_come_late_and_later() -> None:
+    w = window(draw=1.0)
+    w.sent(Lane.LIVE, stored(0), 0.0)
+    waits, now_s = [], 0.0
+    for _ in range(6):
+        due_s = w.next_due_s()
+        assert w.due(due_s - 0.01) == []
+        assert w.due(due_s) == [Identity(EPOCH, 0)]
+        waits.append(due_s - now_s)
+        now_s = due_s
+        w.resent(Identity(EPOCH, 0), now_s)
+    assert waits == [10, 15, 25, 45, 60, 60]
+
+
+def test_no_draw_of_chance_sends_again_before_the_first_bound() -> None:
+    w = window(draw=0.0)
+    w.sent(Lane.LIVE, stored(0), 0.0)
+    assert w.next_due_s() == 5.0
+
+
+def test_after_the_server_was_away_all_is_due_soon() -> None:
+    w = window(draw=0.5)
+    w.sent(Lane.LIVE, stored(0), 0.0)
+    for _ in range(5):
+        w.resent(Identity(EPOCH, 0), 0.0)
+    w.hasten(1.0)
+    assert w.next_due_s() == 3.5
+
+
+def test_an_empty_window_is_never_due() -> None:
+    w = window()
+    assert w.next_due_s() == math.inf
+    w.sent(Lane.LIVE, stored(0), 0.0)
+    w.clear()
+    assert (w.next_due_s(), len(w), w.bytes(Lane.LIVE)) == (math.inf, 0, 0)
+
+
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("sent"), st.sampled_from(Lane), st.integers(0, 40), st.integers(1, MAX_PAYLOAD)),
+        st.tuples(st.just("settled"), st.integers(0, 40), st.integers(1, 10)),
+        st.tuples(st.just("forget"), st.integers(0, 40)),
+        st.tuples(st.just("resend"), st.floats(0, 100)),
+        st.tuples(st.just("clear")),
+    ),
+    max_size=60,
+)
+
+
+@given(_STEPS, st.floats(0, 1))
+def test_the_books_of_the_window_always_add_up_and_its_bounds_hold(
+    steps: list[tuple[object, ...]], draw: float
+) -> None:
+    w = window(draw)
+    model: dict[int, tuple[Lane, int]] = {}
+    now_s = 0.0
+    for step in steps:
+        now_s += 0.5
+        match step:
+            case ("sent", Lane() as lane, int() as seq, int() as size):
+                room = w.room(lane)
+                if room.batches and size <= room.bytes and w.sent(lane, stored(seq, size), now_s):
+                    assert seq not in model
+                    model[seq] = lane, size
+            case ("settled", int() as first, int() as count):
+                gone = [seq for seq in model if first <= seq < first + count]
+                assert w.settled({EPOCH: RangeSet([(first, first + count)])}, now_s) == len(gone)
+                model = {seq: flight for seq, flight in model.items() if seq not in gone}
+            case ("forget", int() as seq):
+                w.forget(Identity(EPOCH, seq))
+                model.pop(seq, None)
+            case ("resend", float() as later_s):
+                for identity in w.due(now_s + later_s):
+                    assert identity.seq in model
+                    w.resent(identity, now_s)
+            case _:
+                w.clear()
+                model.clear()
+        assert w.under_way() == {Identity(EPOCH, seq) for seq in model}
+        for lane, most in ((Lane.LIVE, LIMITS.live_bytes), (Lane.BACKLOG, LIMITS.backlog_bytes)):
+            sizes = [size for other, size in model.values() if other is lane]
+            assert (w.batches(lane), w.bytes(lane)) == (len(sizes), sum(sizes))
+            assert w.bytes(lane) <= most
+            if not sizes:
+                assert w.room(lane).bytes >= MAX_PAYLOAD
+        assert (w.next_due_s() == math.inf) is (not model)

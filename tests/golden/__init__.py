@@ -1,0 +1,1 @@
+"""Files that tests compare with and that nobody edits."""

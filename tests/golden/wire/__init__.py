@@ -1,0 +1,1 @@
+"""The wire format, seen from outside: vectors, and a second implementation."""

