@@ -244,10 +244,12 @@ class _Supervised:
 
 
 async def _stop(running: Sequence[_Supervised]) -> None:
-    for one in running:
-        one.task.cancel()
-    if running:
-        await asyncio.wait([one.task for one in running])
+    pending = {one.task for one in running}
+    while pending:
+        for task in pending:
+            task.cancel()
+        # Told again after that: `asyncio.wait_for` of Python 3.11, in whichever library, may swallow a cancellation.
+        _, pending = await asyncio.wait(pending, timeout=_LEAVE_TIMEOUT_S + 1)
 
 
 async def _leave(driver: Driver) -> None:

@@ -221,7 +221,7 @@ def _collisions(drivers: list[tuple[Location, BaseModel]]) -> list[Mistake]:
     first: dict[tuple[str, object], str] = {}
     for at, options in drivers:
         claims: list[tuple[Location, str, object]] = [(key, "device", name) for key, name in device_ids(options)]
-        claims += [((name,), name, getattr(options, name)) for name in ("port", "adapter") if hasattr(options, name)]
+        claims += [((name,), name, line) for name in ("port", "adapter") if (line := getattr(options, name, None))]
         for key, what, value in claims:
             path = key_path((*at, *key))
             taken = first.setdefault((what, value), path)

@@ -82,8 +82,6 @@ class MqttSource:
                 await self._one_session(choice, backoff)
             except SessionLost as error:
                 log.warning("broker %s:%d: %s", self._options.host, self._options.port, error)
-                if self._session is None:
-                    choice.failed()
             finally:
                 self._session = None
                 # Their acknowledgements went with the connection; the gateways send them again.
@@ -102,6 +100,16 @@ class MqttSource:
             self._receive_maximum,
             self._on_message,
         )
+        try:
+            await self._serve(session, choice, backoff, away)
+        except SessionLost:
+            # A broker that is down says nothing of its versions: it must not drive us to 3.1.1, where the broker's
+            # own limit of messages under way (20 with mosquitto) makes small groups.
+            if session.reached:
+                choice.failed()
+            raise
+
+    async def _serve(self, session: ManualAckSession, choice: ProtocolChoice, backoff: FullJitter, away: bytes) -> None:
         async with session:
             await session.subscribe([*self._shared_topics(choice.version5), self._topics.server_status])
             choice.worked()

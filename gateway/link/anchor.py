@@ -30,7 +30,8 @@ _CAPS = ((3600 * _SECOND, 20), (60 * _SECOND, 50), (_SECOND, 80))
 
 def clock_penalty(anchor: Anchor) -> tuple[int, Causes]:
     """The highest reliability that readings dated by this anchor may have, and why."""
-    causes = Causes.CLOCK_ESTIMATED if anchor.source is ClockSource.ESTIMATED else Causes.NONE
+    # Not `is`: what was decoded from the wire is a number.
+    causes = Causes.CLOCK_ESTIMATED if anchor.source == ClockSource.ESTIMATED else Causes.NONE
     for bound, cap in _CAPS:
         if anchor.uncertainty_us > bound:
             return cap, causes | Causes.CLOCK_UNCERTAIN

@@ -54,6 +54,8 @@ class ManualAckSession:
         self._subscribed: dict[int, asyncio.Future[None]] = {}
         self._misc: asyncio.Task[None] | None = None
         self._sock: Any = None
+        self.reached = False
+        """Whether something took the TCP connection: only then does a failure speak against the MQTT version."""
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -92,6 +94,7 @@ class ManualAckSession:
                     properties=properties,
                 ),
             )
+            self.reached = True
             self._attach()
             async with asyncio.timeout(options.connect_timeout_s):
                 await self._connected

@@ -4,6 +4,7 @@ PUBACK promises nothing here (WIRE.md §1), so it does not matter that aiomqtt a
 before the application has it: receipts may be lost, they are repeated.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Self
@@ -93,6 +94,7 @@ class Session:
         """Subscribe with QoS 1."""
         try:
             await self._client.subscribe(topic, qos=1)
+            _heed_cancellation()
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             raise SessionLost(f"cannot subscribe to {topic}: {error}") from error
 
@@ -100,6 +102,7 @@ class Session:
         """Publish with QoS 1; returns when the broker has acknowledged, which frees nothing."""
         try:
             await self._client.publish(topic, payload, qos=1, retain=retain)
+            _heed_cancellation()
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             raise SessionLost(f"cannot publish to {topic}: {error}") from error
 
@@ -110,3 +113,14 @@ class Session:
                 yield str(message.topic), bytes(message.payload)
         except (aiomqtt.MqttError, OSError) as error:
             raise SessionLost(f"connection to the broker lost: {error}") from error
+
+
+def _heed_cancellation() -> None:
+    """Raises CancelledError where it was asked for.
+
+    `asyncio.wait_for` of Python 3.11, which aiomqtt uses, swallows a cancellation that comes in the same turn of the
+    loop as its result: the task would go on for ever, and whoever stops it would wait for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

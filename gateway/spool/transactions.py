@@ -67,7 +67,10 @@ class Transactions:
         return self._commit(work)
 
     def group(self, works: Sequence[Callable[[], T]]) -> list[Outcome[T]]:
-        """Several works in one transaction: one that fails harms no other. Durable when this returns."""
+        """Several works in one transaction: one that fails harms no other. Durable when this returns.
+
+        Raises SpoolCorrupt and SpoolUnavailable where the transaction as a whole failed: then none was done.
+        """
         try:
             return self._commit(lambda: [self._outcome(work) for work in works])
         except sqlite3.DatabaseError as error:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -47,6 +49,9 @@ def run(options: Options) -> int:
 
 
 async def _demonstrate(options: Options) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of another encoding shows question marks for Korean, and no traceback.
+        sys.stdout.reconfigure(errors="replace")
     console = _Terminal()
     interruption = Interruption()
     with interruption.listening():
@@ -134,14 +139,19 @@ class _Guarded:
 
 def _make_base() -> Path:
     base = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    # PostgreSQL refuses to run as root; as `nobody` it has to get through to its own directory.
-    through = os.geteuid() == 0
-    if len(os.fsencode(base)) > _LONGEST_BASE or (through and not all(p.stat().st_mode & 0o001 for p in base.parents)):
+    if not _suits(base):
         base.rmdir()
         base = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
-    if through:
+    if os.geteuid() == 0:
         base.chmod(0o711)
     return base
+
+
+def _suits(base: Path) -> bool:
+    # As root, PostgreSQL has to run as `nobody`, who must get through to its own directory.
+    reachable = os.geteuid() != 0 or all(path.stat().st_mode & 0o001 for path in base.parents)
+    # A connection string and a bus address would need other characters escaped, each in its way.
+    return reachable and len(str(base)) <= _LONGEST_BASE and re.fullmatch(r"[\w./-]+", str(base), re.ASCII) is not None
 
 
 def _put_away(base: Path, keep: Path | None) -> None:

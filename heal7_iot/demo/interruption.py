@@ -27,12 +27,14 @@ class Interruption:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
-        for number in _ENDING:
+        # nohup asks for a life beyond the terminal's.
+        heard = [n for n in _ENDING if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+        for number in heard:
             loop.add_signal_handler(number, self._on_signal, number, task)
         try:
             yield
         finally:
-            for number in _ENDING:
+            for number in heard:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self, number: int, task: asyncio.Task[object]) -> None:

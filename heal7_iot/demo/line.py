@@ -99,7 +99,7 @@ class Line:
     def check(self) -> None:
         """Raises PartDied, naming the part, where one has ended by itself."""
         if not self._postgres.is_running() or self._postgres.status() == psutil.STATUS_ZOMBIE:
-            raise PartDied("PostgreSQL", None, last_lines(self._base / "pg" / "log"))
+            raise PartDied("PostgreSQL server", None, last_lines(self._base / "pg" / "log"))
         if not self._broker.running:
             raise PartDied(f"broker ({self._broker.kind})", None, last_lines(self._broker.log))
         self._ingest.check()

@@ -60,7 +60,7 @@ class PlainScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._due_s = 2.0  # until then nothing has arrived that could be told
+        self._due_s = 1.0  # until then nothing has arrived that could be told
 
     def step(self, text: str) -> None:
         self._line(text)

@@ -3,6 +3,7 @@
 mosquitto speaks MQTT 5 and 3.1.1, nats-server only 3.1.1 (https://docs.nats.io/running-a-nats-service/configuration/mqtt).
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ BrokerKind = Literal["mosquitto", "nats"]
 
 _START_S = 30.0
 _STOP_S = 10.0
+_ASK_AGAIN_S = 0.5
 
 # Between asking for a free port and the broker's taking it, somebody else may take it.
 _PORTS_TRIED = 5
@@ -28,7 +30,7 @@ _PORTS_TRIED = 5
 _MOSQUITTO = """listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
-log_dest stdout
+log_dest stderr
 """
 
 # NATS keeps MQTT's sessions in JetStream, and gives a QoS 1 subscriber at most max_ack_pending messages ahead of its
@@ -91,11 +93,13 @@ class EmbeddedBroker:
         """Asks it to end; it is killed where it does not."""
         if self._process is None:
             return
-        if self._process.poll() is None:
+        deadline = time.monotonic() + _STOP_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            # More than once: mosquitto forgets a signal that comes just before its main loop begins.
             self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ASK_AGAIN_S)
+        if self._process.poll() is None:
             self.kill()
         self._process = None
 

@@ -1,17 +1,27 @@
 """The uplink against a real broker and a server that speaks WIRE.md."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from gateway.health import HealthReport
 from gateway.housekeeping import request_trust
 from gateway.link import wire
 from gateway.link.ranges import RangeSet
-from tests.gateway.ledger_server import OTHER_LEDGER, Database, ledger_server
+from tests.gateway.ledger_server import OTHER_LEDGER, Database, LedgerServer, ledger_server
 from tests.gateway.running import NAME, running, write_config
 from tests.gateway.scripted_driver import Script, reading
 from tests.peers.mosquitto import Broker
+
+
+def _settled(readings: int, report: HealthReport) -> bool:
+    return report.spool.settled == readings
+
+
+def _seqs(server: LedgerServer, count: int) -> bool:
+    return len(set(server.seqs())) == count
 
 
 async def test_everything_read_is_settled_with_its_values(mosquitto: Broker, tmp_path: Path) -> None:
@@ -96,7 +106,7 @@ async def test_what_a_restored_database_lost_is_sent_again(mosquitto: Broker, tm
     ):
         for value in (1.0, 2.0, 3.0):
             script.give("a", value)
-            await one.until(lambda report, value=value: report.spool.settled == int(value))
+            await one.until(partial(_settled, int(value)))
         epoch = server.batches[0].envelope.epoch
         before = len(server.batches)
         # Yesterday's backup: it knows the first batch only.
@@ -145,7 +155,7 @@ async def test_a_broker_that_is_killed_and_forgets_loses_nothing(mosquitto: Brok
         async with ledger_server(mosquitto.port, database, committing=False) as server:
             for value in range(5):
                 script.give("a", float(value))
-                await server.until(lambda count=value + 1: len(set(server.seqs())) == count)
+                await server.until(partial(_seqs, server, value + 1))
             await asyncio.to_thread(mosquitto.kill)
         script.give("a", 5.0)
         await one.until_held(6)

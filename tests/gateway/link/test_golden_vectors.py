@@ -13,7 +13,7 @@ from ingest_server.decoder import Columns, open_body
 from tests.golden.wire import independent
 
 V1 = Path(__file__).parents[2] / "golden" / "wire" / "v1"
-SUMS = "@@SUMS@@"
+SUMS = "1159bd47208f9ef8c0db0e7454dc2f8aad08892bf9bfabb70e2286892500a058"
 """SHA-256 of `SHA256SUMS`, which names all files. It never changes: a new vector goes into a new folder or list."""
 
 VECTORS: list[dict[str, Any]] = json.loads((V1 / "vectors.json").read_text())
@@ -22,7 +22,7 @@ VECTORS: list[dict[str, Any]] = json.loads((V1 / "vectors.json").read_text())
 def test_no_vector_was_edited() -> None:
     sums = (V1 / "SHA256SUMS").read_bytes()
     assert hashlib.sha256(sums).hexdigest() == SUMS, "golden files are never edited: restore v1/ from the repository"
-    listed = dict(reversed(line.split("  ")) for line in sums.decode().splitlines())
+    listed = {name: digest for digest, name in (line.split("  ") for line in sums.decode().splitlines())}
     found = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in V1.iterdir() if f.suffix in (".bin", ".json")}
     assert found == listed
 
@@ -84,8 +84,8 @@ def _columns(body: Columns) -> dict[str, Any]:
         "recorded_at_us": body.times_us.tolist(),
         "series_index": body.series.tolist(),
         "value": [v.hex() for v in body.values.tolist()],
-        "reliability": body.stated_reliability.tolist(),
-        "causes": [c & 0xFFFF_FFFF for c in body.stated_causes.tolist()],
+        "reliability": body.reliability.tolist(),
+        "causes": [c & 0xFFFF_FFFF for c in body.causes.tolist()],
         "frames": {str(index): frame.hex() for index, frame in body.frames.items()},
     }
 

@@ -1,5 +1,7 @@
 """Sets of sequence numbers, against Python's own sets."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_it_computes_as_a_set_does(a: set[int], b: set[int]) -> None:
 def test_its_ranges_are_sorted_disjoint_and_as_few_as_can_be(a: set[int]) -> None:
     ranges = list(RangeSet.of(a))
     assert all(first < end for first, end in ranges)
-    assert all(end < first for (_, end), (first, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(end < first for (_, end), (first, _) in pairwise(ranges))
     assert RangeSet(ranges) == RangeSet.of(a)
     assert RangeSet.of(a).spans() == len(ranges)
     assert hash(RangeSet(reversed(ranges))) == hash(RangeSet.of(a))

@@ -245,8 +245,8 @@ class SpoolMachine(RuleBasedStateMachine):
 
 TestSpool = SpoolMachine.TestCase
 TestSpool.settings = settings(
-    max_examples=120,
-    stateful_step_count=40,
+    max_examples=70,
+    stateful_step_count=35,
     deadline=None,
     derandomize=True,
     database=None,

@@ -246,6 +246,7 @@ def _data(f: dict[str, Any], content: dict[Any, Any]) -> dict[str, Any]:
         times.append(at)
     if abs(f["offset"]) >= 2**62 or any(abs(t) >= 2**62 for t in times):
         raise Fate("unusable", "times beyond 64 bits")
+    cap, bits = _clock(f)
     frames = content.get("frames") or {}
     if not isinstance(frames, dict):
         raise Fate("unusable", "frames")
@@ -257,10 +258,17 @@ def _data(f: dict[str, Any], content: dict[Any, Any]) -> dict[str, Any]:
         "recorded_at_us": [t + f["offset"] for t in times],
         "series_index": list(columns["s"]),
         "value": [v.hex() for v in columns["v"]],
-        "reliability": list(columns["q"]),
-        "causes": list(columns["c"]),
+        "reliability": [min(q, cap) for q in columns["q"]],
+        "causes": [c | bits for c in columns["c"]],
         "frames": {str(index): frame.hex() for index, frame in frames.items()},
     }
+
+
+def _clock(f: dict[str, Any]) -> tuple[int, int]:
+    """WIRE.md §3: what the clock's uncertainty costs."""
+    doubt = f["uncertainty"]
+    cap = 100 if doubt <= 1_000_000 else 80 if doubt <= 60_000_000 else 50 if doubt <= 3_600_000_000 else 20
+    return cap, (2 if cap < 100 else 0) | (4 if f["source"] == 2 else 0)
 
 
 def _table(packed: Any) -> list[list[str]]:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 
 import psutil
 
@@ -39,6 +40,10 @@ class Running:
         (found,) = [child for child in children if set(words) <= set(child.cmdline())]
         return found
 
+    def signal(self, number: Signals) -> None:
+        """As a terminal sends it: to every process of the foreground group."""
+        os.killpg(self.process.pid, number)
+
     def end(self) -> tuple[int, str, str]:
         """Exit code, the rest of the output, and what it said of errors."""
         out, err = self.process.communicate(timeout=_LONGEST_S)
@@ -61,6 +66,7 @@ def demonstration(*arguments: str) -> Iterator[Running]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env={**os.environ, "TMPDIR": str(directory), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
     )
     running = Running(process, directory)

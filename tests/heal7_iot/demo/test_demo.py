@@ -55,7 +55,7 @@ def test_without_mosquitto_and_dbus_daemon_ctrl_c_ends_it_in_order() -> None:
         names = {process.name() for process in demo.seen.values()}
         assert "nats-server" in names
         assert not names & {"mosquitto", "dbus-daemon"}
-        demo.process.send_signal(signal.SIGINT)
+        demo.signal(signal.SIGINT)
         code, out, err = demo.end()
         assert (code, err) == (0, "")
         _assert_balanced(_figures(out))
@@ -68,21 +68,23 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
         demo.until(_RUNNING)
         # A gateway that hangs is what makes a person press it again.
         demo.part("gateway", "run").suspend()
-        demo.process.send_signal(signal.SIGINT)
+        demo.signal(signal.SIGINT)
         demo.until("sensors stopped")
-        demo.process.send_signal(signal.SIGINT)
+        demo.signal(signal.SIGINT)
         code, _, _ = demo.end()
         assert code == 128 + signal.SIGINT
         assert demo.left_behind() == []
 
 
-@pytest.mark.parametrize("stage", ["PostgreSQL", "gateway"])
-def test_a_signal_before_it_runs_leaves_nothing(stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "how"), [("starting PostgreSQL", signal.SIGINT), ("starting the gateway", signal.SIGTERM)]
+)
+def test_a_signal_before_it_runs_leaves_nothing(stage: str, how: signal.Signals) -> None:
     with demonstration() as demo:
-        demo.until(f"starting {'PostgreSQL' if stage == 'PostgreSQL' else 'the gateway'}")
-        demo.process.send_signal(signal.SIGTERM)
+        demo.until(stage)
+        demo.signal(how)
         code, out, err = demo.end()
-        assert (code, err) == (128 + signal.SIGTERM, "")
+        assert (code, err) == (128 + how, "")
         assert "{" not in out
         assert demo.left_behind() == []
 
@@ -92,30 +94,22 @@ def test_a_terminal_that_is_closed_ends_it() -> None:
         demo.until(_RUNNING)
         assert demo.process.stdout is not None
         demo.process.stdout.close()
-        demo.process.send_signal(signal.SIGHUP)
-        assert demo.process.stderr is not None
-        assert demo.process.stderr.read() == ""
-        assert demo.process.wait(60) == 0
+        demo.signal(signal.SIGHUP)
+        code, _, err = demo.end()
+        assert (code, err) == (0, "")
         assert demo.left_behind() == []
 
 
-def test_a_part_that_dies_is_named_with_its_last_words() -> None:
-    with demonstration() as demo:
+def test_a_part_that_dies_is_named_with_its_last_words_and_its_state_may_be_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    with demonstration("--keep", str(kept)) as demo:
         demo.until(_RUNNING)
         demo.part("gateway", "run").kill()
         code, _, err = demo.end()
         assert code == 1
         assert "the gateway ended by itself with code -9" in err
         assert "connected to the broker" in err
-        assert demo.left_behind() == []
-
-
-def test_what_is_kept_is_what_ran(tmp_path: Path) -> None:
-    with demonstration("--duration", "1", "--keep", str(tmp_path / "kept")) as demo:
-        code, _, _ = demo.end()
-        assert code == 0
-        kept = {path.name for path in (tmp_path / "kept").iterdir()}
-        assert kept >= {"gateway.toml", "ingest.toml", "gateway.log", "ingest.log", "gateway", "pg"}
+        assert {path.name for path in kept.iterdir()} >= {"gateway.toml", "ingest.toml", "gateway.log", "gateway", "pg"}
         assert demo.left_behind() == []
 
 

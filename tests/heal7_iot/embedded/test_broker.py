@@ -58,9 +58,7 @@ def test_a_killed_broker_comes_back_where_its_clients_look_for_it(broker: Embedd
     broker.start()
     port = broker.port
     broker.kill()
-    assert not broker.running
     broker.start()
-    assert broker.running
     assert broker.port == port
 
 

@@ -1,0 +1,1 @@
+"""The ingest server, on real databases and brokers."""
