@@ -14,8 +14,8 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 RELEASED_S = 1_767_225_600
 """2026-01-01T00:00:00Z: a wall clock before this release is a board without a battery that has not heard the time."""
 
-SYSTEM_UNCERTAINTY_US = 1_000_000
-"""With trust = "system" nobody says how far the clock is off: a person who set it by hand is within a second or so."""
+SYSTEM_UNCERTAINTY_US = 500_000
+"""With trust = "system" nobody says how far the clock is off: by hand one gets within half a second."""
 
 DRIFT_PPM = 500
 """How fast an unsynchronised clock may wander: the kernel's own bound for its frequency correction."""

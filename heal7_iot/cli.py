@@ -66,7 +66,7 @@ def build(chosen: str | None) -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_top)
     for name, command in COMMANDS.items():
-        found = _load(name, command) if name == chosen else _unloaded
+        found = _load(command) if name == chosen else _unloaded
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, help=command.help)
         else:
@@ -78,22 +78,23 @@ def _unloaded() -> None:
     """Stands for a command that was not called, so that it shows in the help."""
 
 
-def _load(name: str, command: Command) -> Any:
-    try:
-        return getattr(importlib.import_module(command.module), command.attribute)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in _OURS:
-            raise  # a part of ours that is missing is a broken installation, not a missing extra
-        typer.echo(
-            f"`heal7-iot {name}` needs {error.name}, which is not installed here:"
-            f" pip install 'heal7-iot[{command.extra}]'",
-            err=True,
-        )
-        sys.exit(EXIT_MISSING_EXTRA)
+def _load(command: Command) -> Any:
+    return getattr(importlib.import_module(command.module), command.attribute)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point `heal7-iot`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((a for a in given if not a.startswith("-")), None)
-    build(chosen)(args=given)
+    try:
+        build(chosen)(args=given)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in _OURS or chosen not in COMMANDS:
+            raise  # a part of ours that is missing is a broken installation, not a missing extra
+        extra = COMMANDS[chosen].extra
+        typer.echo(
+            f"`heal7-iot {chosen}` needs {missing}, which is not installed here: pip install 'heal7-iot[{extra}]'",
+            err=True,
+        )
+        sys.exit(EXIT_MISSING_EXTRA)

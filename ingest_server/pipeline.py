@@ -28,6 +28,9 @@ from ingest_server.storage.writer import Writer, WriterOptions
 
 log = logging.getLogger(__name__)
 
+MAX_GROUP_READINGS = 100_000
+"""Readings in one transaction: columns, COPY bytes and decompressed bodies of a group are in memory at once."""
+
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.2, 10.0
 _DETAIL = 200
 _REFUSED = "refused_by_database"
@@ -82,7 +85,18 @@ class Pipeline:
             await self._close()
 
     async def _settle(self, deliveries: Sequence[Delivery], stop: asyncio.Event) -> None:
-        opened = [o for o in map(self._open, deliveries) if o is not None]
+        readings, opened = 0, list[Opened]()
+        for o in map(self._open, deliveries):
+            if o is None:
+                continue
+            if opened and readings + o.batch.envelope.readings > MAX_GROUP_READINGS:
+                await self._settle_group(opened, stop)
+                readings, opened = 0, []
+            readings += o.batch.envelope.readings
+            opened.append(o)
+        await self._settle_group(opened, stop)
+
+    async def _settle_group(self, opened: Sequence[Opened], stop: asyncio.Event) -> None:
         backoff = FullJitter(_RETRY_FIRST_S, _RETRY_LONGEST_S)
         retry = False
         while opened:
@@ -184,10 +198,16 @@ class Pipeline:
                 entries.append(Entry(number, o.batch.envelope, o.delivery.payload, gaps=tuple(body)))
         return entries
 
-    async def _write_entries(self, writer: Writer, entries: Sequence[Entry]) -> dict[Key, RangeSet]:
+    async def _write_entries(
+        self, writer: Writer, entries: Sequence[Entry], *, again: bool = False
+    ) -> dict[Key, RangeSet]:
         try:
             settled = await group.write_group(writer.connection, writer.partitions, entries)
         except BatchRejected as error:
+            if not again:
+                # A partition that an operator detached is refused like a bad row: look again before anybody is blamed.
+                writer.partitions.forget()
+                return await self._write_entries(writer, entries, again=True)
             if len(entries) == 1:
                 if _is_refused(entries[0]):
                     # It is not the content that is refused, but what this connection believes, such as the number of
@@ -198,7 +218,7 @@ class Pipeline:
             # One poisons the group: each on its own, so that the others commit.
             settled = {}
             for entry in entries:
-                settled |= await self._write_entries(writer, [entry])
+                settled |= await self._write_entries(writer, [entry], again=True)
             return settled
         self._counters.groups += 1
         self._counters.committed += sum(len(e.rows) for e in entries if e.rows is not None)

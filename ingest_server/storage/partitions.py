@@ -4,11 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from psycopg import sql as psql
-
 from ingest_server.storage.connection import Connection, transaction, translated
-
-_LOCK = 0x484541_01  # makers of partitions take turns: two workers meet the same new month in the same second
 
 
 class Partitions(Protocol):
@@ -19,6 +15,9 @@ class Partitions(Protocol):
 
     async def make_ahead(self, connection: Connection, now_us: int) -> None:
         """Room for what will come soon, so that no COPY has to wait for it."""
+
+    def forget(self) -> None:
+        """The database refused rows: what is known of it may be out of date."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -48,9 +47,9 @@ class Month:
 class NativePartitions:
     """PostgreSQL's own declarative partitions, one a month.
 
-    A partition is made by CREATE TABLE LIKE + ATTACH in a transaction of its own: CREATE … PARTITION OF would lock
-    the parent against every reader and writer. What is known to exist is remembered for one connection only: a
-    restored database may have fewer.
+    A partition is made in a transaction of its own, by a function of the database, since the role that writes readings
+    does not own their table. What is known to exist is remembered for one connection only: a restored database may
+    have fewer.
     """
 
     MONTHS_AHEAD = 3
@@ -72,32 +71,15 @@ class NativePartitions:
             await self._make(connection, month)
             month = month.next()
 
+    def forget(self) -> None:
+        self._known.clear()
+
     async def _make(self, connection: Connection, month: Month) -> None:
         with translated():
             if await _is_attached(connection, month):
                 return
-        parent = psql.Identifier("iot_service", "sensor_readings")
-        table = psql.Identifier("iot_service", month.table)
-        bounds = psql.SQL("recorded_at >= {} AND recorded_at < {}").format(
-            psql.Literal(month.start), psql.Literal(month.next().start)
-        )
         async with transaction(connection):
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-            if await _is_attached(connection, month):
-                return
-            await connection.execute(
-                psql.SQL("CREATE TABLE IF NOT EXISTS {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(
-                    table, parent
-                )
-            )
-            # With this CHECK, ATTACH need not read the table to know that it fits.
-            await connection.execute(psql.SQL("ALTER TABLE {} ADD CONSTRAINT month CHECK ({})").format(table, bounds))
-            await connection.execute(
-                psql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                    parent, table, psql.Literal(month.start), psql.Literal(month.next().start)
-                )
-            )
-            await connection.execute(psql.SQL("ALTER TABLE {} DROP CONSTRAINT month").format(table))
+            await connection.execute("SELECT iot_service.make_month(%s)", (month.start,))
 
 
 async def _is_attached(connection: Connection, month: Month) -> bool:

@@ -98,6 +98,32 @@ CREATE TABLE iot_service.sensor_readings (
 ) PARTITION BY RANGE (recorded_at);
 CREATE INDEX sensor_readings_series_time ON iot_service.sensor_readings (series_id, recorded_at DESC);
 
+-- Room for the readings of one month. By CREATE TABLE LIKE + ATTACH: CREATE … PARTITION OF would lock the parent
+-- against every reader and writer. Runs as the owner: whoever writes readings makes room for them, but may not own them.
+CREATE FUNCTION iot_service.make_month(first timestamptz) RETURNS void LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    begins timestamptz := date_trunc('month', first);
+    ends timestamptz := begins + interval '1 month';
+    month text := to_char(begins, '"sensor_readings_"YYYY_MM');
+BEGIN
+    -- Makers take turns: two workers meet the same new month in the same second.
+    PERFORM pg_advisory_xact_lock(x'48454101'::int);
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass('iot_service.' || month)
+                  AND inhparent = 'iot_service.sensor_readings'::regclass) THEN
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE IF NOT EXISTS iot_service.%I'
+                   ' (LIKE iot_service.sensor_readings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', month);
+    -- With this CHECK, ATTACH need not read the table to know that it fits.
+    EXECUTE format('ALTER TABLE iot_service.%I ADD CONSTRAINT month CHECK (recorded_at >= %L AND recorded_at < %L)',
+                   month, begins, ends);
+    EXECUTE format('ALTER TABLE iot_service.sensor_readings ATTACH PARTITION iot_service.%I FOR VALUES FROM (%L) TO (%L)',
+                   month, begins, ends);
+    EXECUTE format('ALTER TABLE iot_service.%I DROP CONSTRAINT month', month);
+END $$;
+REVOKE ALL ON FUNCTION iot_service.make_month FROM PUBLIC;
+
 CREATE TABLE iot_service.latest_readings (
     series_id   integer PRIMARY KEY,
     recorded_at timestamptz NOT NULL,
@@ -114,6 +140,7 @@ CREATE TABLE iot_service.ledger (
     presumed_lost    int8multirange NOT NULL DEFAULT '{}',
     held             int8multirange NOT NULL DEFAULT '{}',
     next_seq         bigint NOT NULL DEFAULT 0,
+    heard_next       bigint NOT NULL DEFAULT 0,
     sealed           bigint NOT NULL DEFAULT 0,
     committed        bigint NOT NULL DEFAULT 0,
     quarantined      bigint NOT NULL DEFAULT 0,
@@ -127,6 +154,8 @@ CREATE TABLE iot_service.ledger (
     PRIMARY KEY (gateway_id, epoch)
 ) WITH (fillfactor = 50);
 COMMENT ON COLUMN iot_service.ledger.held IS 'what the gateway said at its last heartbeat that it still holds';
+COMMENT ON COLUMN iot_service.ledger.next_seq IS 'one more than the highest seq that anybody has spoken of';
+COMMENT ON COLUMN iot_service.ledger.heard_next IS 'what the gateway said at its last heartbeat would be the next seq';
 COMMENT ON COLUMN iot_service.ledger.lost IS 'readings in presumed_lost; goes down when they arrive after all';
 COMMENT ON COLUMN iot_service.ledger.duplicates IS 'batches that came again and were left out';
 
@@ -164,15 +193,18 @@ COMMENT ON COLUMN iot_service.quarantine.indices IS 'which readings of the paylo
 CREATE INDEX quarantine_waiting ON iot_service.quarantine (quarantine_id) WHERE replayed_at IS NULL;
 
 -- The equation, per gateway: sealed = committed + quarantined + dropped + lost + in_flight.
--- `missing` are seqs that no book accounts for: neither settled here, nor held there, nor presumed lost.
+-- `open_seqs` are neither settled nor presumed lost. `missing` are those of them that the gateway does not hold either:
+-- while batches of an epoch still arrive, only up to where the gateway's last heartbeat spoke (what was sealed after it
+-- may overtake what was sealed before); once they have ceased, all.
 CREATE VIEW iot_service.books_by_epoch AS
 SELECT g.name AS gateway, l.gateway_id, l.epoch, l.next_seq, l.sealed, l.committed, l.quarantined, l.dropped, l.lost,
        l.sealed - l.committed - l.quarantined - l.dropped - l.lost AS in_flight,
-       l.duplicates, l.last_batch_at, l.last_heartbeat_at,
-       int8multirange(int8range(0, l.next_seq)) - l.settled - l.presumed_lost AS open_seqs,
-       int8multirange(int8range(0, l.next_seq)) - l.settled - l.presumed_lost - l.held AS missing
+       l.duplicates, l.last_batch_at, l.last_heartbeat_at, o.open_seqs,
+       o.open_seqs * int8multirange(int8range(0, CASE WHEN l.last_batch_at > l.last_heartbeat_at THEN l.heard_next
+                                                      ELSE l.next_seq END)) - l.held AS missing
   FROM iot_service.ledger l
-  JOIN iot_service.gateways g USING (gateway_id);
+  JOIN iot_service.gateways g USING (gateway_id)
+ CROSS JOIN LATERAL (SELECT int8multirange(int8range(0, l.next_seq)) - l.settled - l.presumed_lost AS open_seqs) o;
 
 -- Balanced: nothing missing, nothing below zero, and what no seq is open for is not in flight either.
 CREATE VIEW iot_service.books AS
@@ -201,7 +233,8 @@ BEGIN
         END IF;
     END LOOP;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_ingest') THEN
-        GRANT USAGE, CREATE ON SCHEMA iot_service TO iot_ingest;
+        GRANT USAGE ON SCHEMA iot_service TO iot_ingest;
+        GRANT EXECUTE ON FUNCTION iot_service.make_month TO iot_ingest;
         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA iot_service TO iot_ingest;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_reader') THEN
