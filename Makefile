@@ -15,7 +15,7 @@ demo: $(VENV)/ready ## the whole line on this machine; DURATION=20 ends by itsel
 	@exec $(BIN)/heal7-iot demo $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
 
 test: $(VENV)/ready tools ## all tests but the slow ones, in random order
-	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/ready tools ## virtual machines, longer faults
 	$(BIN)/python -m pytest -q -m slow --no-header || [ $$? -eq 5 ]
@@ -50,7 +50,7 @@ $(VENV)/ready: pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
 	@echo "making $(VENV) (once; about a minute)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --use-pep517 --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -20,6 +20,10 @@ _RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.5, 30.0
 _MAX_STATUSES = 20_000
 # Gateways whose latest status waits to be heard: a status repeats every 30 s, so one too many may be left out.
 
+MAX_WAITING_BYTES = 268_435_456
+"""Payloads that may wait. Not `receive_maximum` batches: mosquitto 2.0 sends up to that many for *each* acknowledgement
+while it has a backlog, and MQTT 3.1.1 knows no such limit; a connection given up for that would lose the backlog."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -34,8 +38,8 @@ class Delivery:
 class MqttSource:
     """Holds the session with the broker; hands out batches and the latest status of each gateway.
 
-    The broker sends no more than `receive_maximum` batches that are not acknowledged; should it do so all the same,
-    the connection is given up, for nothing here may grow without bound. What is dropped so the gateways send again.
+    The broker is asked to send no more than `receive_maximum` batches that are not acknowledged; should it send far
+    more, the connection is given up, for nothing here may grow without bound. What is dropped so the gateways send again.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class MqttSource:
         self._share = share
         self._clock_s = clock_s
         self._batches: deque[Delivery] = deque()
+        self._waiting_bytes = 0
         self._statuses: dict[str, bytes] = {}
         self._batch_arrived = asyncio.Event()
         self._status_arrived = asyncio.Event()
@@ -86,6 +91,7 @@ class MqttSource:
                 self._session = None
                 # Their acknowledgements went with the connection; the gateways send them again.
                 self._batches.clear()
+                self._waiting_bytes = 0
                 self._batch_arrived.clear()
             await asyncio.sleep(backoff.next_s())
 
@@ -157,9 +163,10 @@ class MqttSource:
             message.ack()
             self.alien += 1
         elif topic.endswith("/batch"):
-            if len(self._batches) > self._receive_maximum:
+            if self._waiting_bytes > MAX_WAITING_BYTES:
                 self._overflow.set()
                 return
+            self._waiting_bytes += len(message.payload)
             self._batches.append(Delivery(gateway, message.payload, self._clock_s(), message.ack))
             self._batch_arrived.set()
         else:
@@ -183,7 +190,9 @@ class MqttSource:
         while not self._batches:
             self._batch_arrived.clear()
             await self._batch_arrived.wait()
-        return [self._batches.popleft() for _ in range(min(most, len(self._batches)))]
+        taken = [self._batches.popleft() for _ in range(min(most, len(self._batches)))]
+        self._waiting_bytes -= sum(len(delivery.payload) for delivery in taken)
+        return taken
 
     async def statuses(self) -> dict[str, bytes]:
         """The latest status of each gateway that has sent one since the last call; waits for the first."""

@@ -214,6 +214,11 @@ class Line:
             )
             time.sleep(0.05)
 
+    def let_sensors_send(self, frames: int) -> None:
+        """Until the sensors have sent so many more frames, whoever listens."""
+        goal = self.sensors.sent + frames
+        self.wait(f"the sensors sent {frames} more frames", lambda: self.sensors.sent >= goal)
+
     def wait_committed(self, more: int) -> None:
         """Until so many more readings are committed than now."""
         goal = self.committed() + more
@@ -266,7 +271,9 @@ class Line:
                 assert sealed.setdefault(key, batch) == batch, f"identity {key} has two bodies"
         expected = Counter((d, c, v) for b in sealed.values() if b.kind == Kind.DATA for d, c, v, _ in b.readings)
         rows = self.rows()
-        assert max(rows.values(), default=1) == 1, "a row is there twice"
+        # Frames that piled up while the gateway was stopped share a time; their counter tells them apart.
+        counted = Counter((d, v, t) for d, c, v, t in rows.elements() if c == "particles_0_3")
+        assert max(counted.values(), default=1) == 1, "a row is there twice"
         assert Counter((d, c, v) for d, c, v, _ in rows.elements()) == expected
         assert sum(expected.values()) == self.committed()
 

@@ -136,8 +136,10 @@ async def ledger_server(
                 await server.say(state)
             yield server
         finally:
-            listening.cancel()
-            await asyncio.wait([listening])
+            while not listening.done():
+                # More than once: `asyncio.wait_for` of Python 3.11, in aiomqtt, may swallow a cancellation.
+                listening.cancel()
+                await asyncio.wait([listening], timeout=0.2)
             # The broker may have been killed by the test; what else went wrong here is the test's failure.
             error = None if listening.cancelled() else listening.exception()
             if error is not None and not isinstance(error, aiomqtt.MqttError):

@@ -1,5 +1,30 @@
 CREATE SCHEMA iot_service;
 COMMENT ON SCHEMA iot_service IS 'heal7-iot: sensor readings and the books that account for every one of them';
+CREATE FUNCTION iot_service.make_month(first timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+DECLARE
+    begins timestamptz := date_trunc('month', first);
+    ends timestamptz := begins + interval '1 month';
+    month text := to_char(begins, '"sensor_readings_"YYYY_MM');
+BEGIN
+    -- Makers take turns: two workers meet the same new month in the same second.
+    PERFORM pg_advisory_xact_lock(x'48454101'::int);
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass('iot_service.' || month)
+                  AND inhparent = 'iot_service.sensor_readings'::regclass) THEN
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE IF NOT EXISTS iot_service.%I'
+                   ' (LIKE iot_service.sensor_readings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', month);
+    -- With this CHECK, ATTACH need not read the table to know that it fits.
+    EXECUTE format('ALTER TABLE iot_service.%I ADD CONSTRAINT month CHECK (recorded_at >= %L AND recorded_at < %L)',
+                   month, begins, ends);
+    EXECUTE format('ALTER TABLE iot_service.sensor_readings ATTACH PARTITION iot_service.%I FOR VALUES FROM (%L) TO (%L)',
+                   month, begins, ends);
+    EXECUTE format('ALTER TABLE iot_service.%I DROP CONSTRAINT month', month);
+END $$;
 CREATE TABLE iot_service.gateways (
     gateway_id integer NOT NULL,
     name text NOT NULL,
@@ -27,6 +52,7 @@ CREATE TABLE iot_service.ledger (
     presumed_lost int8multirange DEFAULT '{}'::int8multirange NOT NULL,
     held int8multirange DEFAULT '{}'::int8multirange NOT NULL,
     next_seq bigint DEFAULT 0 NOT NULL,
+    heard_next bigint DEFAULT 0 NOT NULL,
     sealed bigint DEFAULT 0 NOT NULL,
     committed bigint DEFAULT 0 NOT NULL,
     quarantined bigint DEFAULT 0 NOT NULL,
@@ -41,6 +67,8 @@ CREATE TABLE iot_service.ledger (
 )
 WITH (fillfactor='50');
 COMMENT ON COLUMN iot_service.ledger.held IS 'what the gateway said at its last heartbeat that it still holds';
+COMMENT ON COLUMN iot_service.ledger.next_seq IS 'one more than the highest seq that anybody has spoken of';
+COMMENT ON COLUMN iot_service.ledger.heard_next IS 'what the gateway said at its last heartbeat would be the next seq';
 COMMENT ON COLUMN iot_service.ledger.lost IS 'readings in presumed_lost; goes down when they arrive after all';
 COMMENT ON COLUMN iot_service.ledger.duplicates IS 'batches that came again and were left out';
 CREATE VIEW iot_service.books_by_epoch AS
@@ -57,10 +85,15 @@ CREATE VIEW iot_service.books_by_epoch AS
     l.duplicates,
     l.last_batch_at,
     l.last_heartbeat_at,
-    ((int8multirange(int8range((0)::bigint, l.next_seq)) - l.settled) - l.presumed_lost) AS open_seqs,
-    (((int8multirange(int8range((0)::bigint, l.next_seq)) - l.settled) - l.presumed_lost) - l.held) AS missing
-   FROM (iot_service.ledger l
-     JOIN iot_service.gateways g USING (gateway_id));
+    o.open_seqs,
+    ((o.open_seqs * int8multirange(int8range((0)::bigint,
+        CASE
+            WHEN (l.last_batch_at > l.last_heartbeat_at) THEN l.heard_next
+            ELSE l.next_seq
+        END))) - l.held) AS missing
+   FROM ((iot_service.ledger l
+     JOIN iot_service.gateways g USING (gateway_id))
+     CROSS JOIN LATERAL ( SELECT ((int8multirange(int8range((0)::bigint, l.next_seq)) - l.settled) - l.presumed_lost) AS open_seqs) o);
 CREATE VIEW iot_service.books AS
  SELECT gateway,
     gateway_id,
@@ -268,9 +301,11 @@ ALTER TABLE ONLY iot_service.series
     ADD CONSTRAINT series_device_id_fkey FOREIGN KEY (device_id) REFERENCES iot_service.iot_devices(device_id);
 ALTER TABLE ONLY iot_service.series_profiles
     ADD CONSTRAINT series_profiles_series_id_fkey FOREIGN KEY (series_id) REFERENCES iot_service.series(series_id);
-GRANT ALL ON SCHEMA iot_service TO iot_ingest;
+GRANT USAGE ON SCHEMA iot_service TO iot_ingest;
 GRANT USAGE ON SCHEMA iot_service TO iot_reader;
 GRANT ALL ON SCHEMA iot_service TO iot_admin;
+REVOKE ALL ON FUNCTION iot_service.make_month(first timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION iot_service.make_month(first timestamp with time zone) TO iot_ingest;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.gateways TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.gateways TO iot_reader;
 GRANT ALL ON TABLE iot_service.gateways TO iot_admin;

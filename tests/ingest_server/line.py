@@ -94,12 +94,15 @@ def status(
     )
 
 
-def writer_options(database: Database, limits: CatalogueLimits = CatalogueLimits()) -> WriterOptions:
+LIMITS = CatalogueLimits()
+
+
+def writer_options(database: Database, limits: CatalogueLimits = LIMITS) -> WriterOptions:
     return WriterOptions(database.dsn, 30.0, limits, lambda _profile: ("Maker", "Model"), NativePartitions)
 
 
 @asynccontextmanager
-async def open_writer(database: Database, limits: CatalogueLimits = CatalogueLimits()) -> AsyncIterator[Writer]:
+async def open_writer(database: Database, limits: CatalogueLimits = LIMITS) -> AsyncIterator[Writer]:
     writer = await Writer.open(writer_options(database, limits))
     try:
         yield writer
@@ -151,7 +154,7 @@ class Line:
 
 @asynccontextmanager
 async def running_line(
-    database: Database, *, limits: CatalogueLimits = CatalogueLimits(), now_us: int = NOW_US, group: int = 10_000
+    database: Database, *, limits: CatalogueLimits = LIMITS, now_us: int = NOW_US, group: int = 10_000
 ) -> AsyncIterator[Line]:
     """A worker of its own."""
     async with open_writer(database) as writer:
@@ -204,11 +207,7 @@ def settled(database: Database, epoch: int = EPOCH) -> str:
 
 async def until_waiting_for_a_lock(database: Database, backends: int = 1) -> None:
     """Returns once so many backends of this database wait for a lock that another holds."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with asyncio.timeout(PATIENCE_S):
-        while (
-            database.one(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            < backends
-        ):
+        while database.one(waiting) < backends:
             await asyncio.sleep(0.005)

@@ -109,7 +109,10 @@ async def test_a_device_is_handed_over_when_its_home_has_been_silent(database: D
     "sign",
     [
         "UPDATE iot_service.gateways SET last_heartbeat_at = now()",
-        "INSERT INTO iot_service.ledger (gateway_id, epoch, last_batch_at) SELECT gateway_id, 1, now() FROM iot_service.gateways",
+        (
+            "INSERT INTO iot_service.ledger (gateway_id, epoch, last_batch_at)"
+            " SELECT gateway_id, 1, now() FROM iot_service.gateways"
+        ),
         "UPDATE iot_service.iot_devices SET home_since = now()",
     ],
 )

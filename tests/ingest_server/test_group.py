@@ -1,7 +1,9 @@
 """The group transaction, through the pipeline that runs it: settled once, whole, or not at all."""
 
 import asyncio
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -39,6 +41,9 @@ from tests.ingest_server.line import (
     writer_options,
 )
 from tests.peers.postgres import Database
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "wire" / "v1"
 
 
 async def test_a_batch_becomes_rows_a_ledger_entry_and_a_receipt(database: Database) -> None:
@@ -236,7 +241,8 @@ async def test_readings_that_were_never_sealed_are_told_and_not_in_the_equation(
     gaps = [Gap("unclean_stop", 0, 0, (), None, None, NOW_US), Gap("overrun", 0, 0, (), 12, -1, 2**60)]
     await settle(database, gap(0, gaps))
     assert database.query(
-        "SELECT reason, readings, epoch, seqs::text, from_at IS NULL, to_at IS NULL FROM iot_service.data_gaps ORDER BY 1"
+        "SELECT reason, readings, epoch, seqs::text, from_at IS NULL, to_at IS NULL"
+        " FROM iot_service.data_gaps ORDER BY 1"
     ) == [("overrun", 12, None, None, True, True), ("unclean_stop", None, None, None, True, False)]
     books = await books_of(database)
     assert (books.sealed, books.dropped, books.balanced) == (0, 0, True)
@@ -451,3 +457,24 @@ async def test_two_workers_meet_the_same_new_gateway_device_and_month(database: 
     assert settled(database) == "{[0,40)}"
     assert database.one("SELECT count(*) FROM iot_service.series") == 20
     assert database.one("SELECT count(*) FROM iot_service.quarantine") == 0
+
+
+async def test_every_golden_vector_ends_as_it_is_described(database: Database) -> None:
+    vectors = json.loads((GOLDEN / "vectors.json").read_text())
+    fates = {}
+    async with running_line(database) as line:
+        for vector in vectors:
+            before = line.counters.damaged, line.counters.unsupported, len(line.receipts)
+            await line.settle((GOLDEN / vector["file"]).read_bytes())
+            damaged, unsupported, receipts = (
+                line.counters.damaged - before[0],
+                line.counters.unsupported - before[1],
+                len(line.receipts) - before[2],
+            )
+            assert damaged + unsupported + receipts == 1
+            # Most vectors are of one identity: what the last one settled must not hide the next.
+            removed = database.query("DELETE FROM iot_service.quarantine WHERE indices IS NULL RETURNING reason")
+            database.query("UPDATE iot_service.ledger SET settled = '{}'")
+            fate = "unusable" if removed else "sound"
+            fates[vector["file"]] = "damaged" if damaged else "unsupported" if unsupported else fate
+    assert fates == {vector["file"]: vector["fate"] for vector in vectors}

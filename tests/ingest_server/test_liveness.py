@@ -57,7 +57,8 @@ async def test_a_heartbeat_is_entered_and_answered_with_all_that_is_settled(data
     books = await books_of(database)
     assert (books.sealed, books.committed, books.in_flight, books.balanced) == (10, 6, 4, True)
     ((offset, *spool),) = database.query(
-        "SELECT clock_offset_us, spool_bytes, spool_bound_bytes, spool_batches, spool_readings FROM iot_service.gateways"
+        "SELECT clock_offset_us, spool_bytes, spool_bound_bytes, spool_batches, spool_readings"
+        " FROM iot_service.gateways"
     )
     assert spool == [1, 2, 3, 4]
     assert isinstance(offset, int)
@@ -195,7 +196,8 @@ async def test_devices_show_their_battery_signal_and_last_reading(database: Data
         await line.settle(data(0, held, before=0), data(1, old, before=3))
         await hear(writer, status())
     assert database.query(
-        "SELECT device, status, battery_level, signal_strength, (extract(epoch FROM last_heartbeat_at) * 1000000)::bigint"
+        "SELECT device, status, battery_level, signal_strength,"
+        " (extract(epoch FROM last_heartbeat_at) * 1000000)::bigint"
         " FROM iot_service.iot_devices ORDER BY device"
     ) == [("a", "active", 87.0, -60.0, now - 3), ("b", "inactive", None, None, now - 3600 * SECOND)]
 

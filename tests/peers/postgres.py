@@ -71,7 +71,9 @@ def new_database(server: EmbeddedPostgres, template: str) -> Iterator[Database]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
-        yield Database(server, name)
+    yield Database(server, name)
+    # Anew: the test may have killed the server meanwhile.
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
         left = _connections(admin, name)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
     assert not left, f"connections left open: {left}"
