@@ -17,7 +17,7 @@ demo: $(VENV)/ready ## the whole line on this machine; DURATION=20 ends by itsel
 test: $(VENV)/ready tools ## all tests but the slow ones, in random order
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/ready tools ## virtual machines, longer faults
+test-slow: $(VENV)/ready tools ## longer faults
 	$(BIN)/python -m pytest -q -m slow --no-header || [ $$? -eq 5 ]
 
 check: $(VENV)/ready ## format, lint, strict types over code and tests

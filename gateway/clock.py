@@ -1,4 +1,4 @@
-"""The boot's monotonic clock, and when the wall clock is to be believed (DESIGN: time and truth)."""
+"""The boot's monotonic clock, and when the wall clock is to be believed."""
 
 import ctypes
 import time

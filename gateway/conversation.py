@@ -25,7 +25,7 @@ from gateway.link.session import Session
 from gateway.link.session_errors import SessionLost
 from gateway.link.status import EpochBook, ServerStatus, SpoolBook, Status, parse
 from gateway.link.topics import Topics
-from gateway.spool.errors import ForeignLedger
+from gateway.spool.errors import ForeignLedger, SpoolUnavailable
 from gateway.spool.store import Spool
 from gateway.spool.thread import SpoolThread
 from gateway.spool.values import Identity, Stored
@@ -48,6 +48,9 @@ _PUBLISH_OVERHEAD = 16
 # A receipt waits so long for an append to share its commit with: an SD card wears by the write. It costs no more than
 # a place in the window for that time.
 _RECEIPT_WAITS_S = 0.25
+
+# A disk that is full or does not answer is asked again after this; meanwhile the sealer goes on as it can.
+_DISK_RETRY_S = 1.0
 
 _MAX_TOLD = 16  # foreign ledgers that are named in the log; whoever invents more is not worth the lines
 
@@ -105,6 +108,7 @@ class Conversation:
         self._online = False
         self._ledger = ""
         self._told_bad = False
+        self._told_disk = False
         self._backlog_open = False
         self._start_at: _Start | None = None
         self._view = 0
@@ -158,6 +162,9 @@ class Conversation:
                 if not self._told_bad:
                     log.warning("ignored a message on %s: %s; more of the kind are only counted", topic, error)
                 self._told_bad = True
+            except SpoolUnavailable as error:
+                # Lost, it comes again: what it settles stays under way, is sent again, and answered again.
+                self._tell_disk("a receipt cannot be entered", error)
 
     def _hear_server(self, status: ServerStatus) -> None:
         online = status.state == "online" and wire.VERSION in status.wire
@@ -200,6 +207,7 @@ class Conversation:
         except ForeignLedger as error:
             self._hear_foreign(error)
             return
+        self._told_disk = False
         now_s = self._clock.now_s()
         self._state.receipts += 1
         self._state.last_receipt_s = now_s
@@ -215,6 +223,12 @@ class Conversation:
         self._progress()
         self._wake.set()
 
+    def _tell_disk(self, what: str, error: SpoolUnavailable) -> None:
+        # One line for an outage of the disk, however long: it is tried again every second.
+        if not self._told_disk:
+            log.error("%s: %s; trying again", what, error)
+        self._told_disk = True
+
     def _hear_foreign(self, error: ForeignLedger) -> None:
         self._state.foreign_receipts += 1
         told = self._state.told_ledgers
@@ -229,7 +243,14 @@ class Conversation:
         while True:
             opening = self._round_wanted.is_set() and self._online
             self._round_wanted.clear()
-            await self._publish_status(opening)
+            try:
+                await self._publish_status(opening)
+            except SpoolUnavailable as error:
+                self._tell_disk("no status can be told", error)
+                if opening:
+                    self._round_wanted.set()
+                await asyncio.sleep(_DISK_RETRY_S)
+                continue
             self._progress()
             if opening:
                 await self._open_backlog()
@@ -298,10 +319,17 @@ class Conversation:
             self._wake.clear()
             exhausted = not self._online
             if self._online and self._start_at is not None:
-                exhausted = await self._fill(Lane.LIVE, tasks)
-                if self._backlog_open:
-                    exhausted = await self._fill(Lane.BACKLOG, tasks) and exhausted
-                await self._resend(tasks)
+                try:
+                    exhausted = await self._fill(Lane.LIVE, tasks)
+                    if self._backlog_open:
+                        exhausted = await self._fill(Lane.BACKLOG, tasks) and exhausted
+                    await self._resend(tasks)
+                except SpoolUnavailable as error:
+                    self._tell_disk("nothing can be sent", error)
+                    await asyncio.sleep(_DISK_RETRY_S)
+                    # What was picked and not started is looked for again; what is under way is left out.
+                    self._start_over(self._start_at)
+                    self._wake.set()
             self._tell()
             if self._finishing.is_set() and exhausted and not (self._online and len(self._window)):
                 self._drained.set()

@@ -21,8 +21,9 @@ def run(main: Main, *, name: str) -> int:
     A bug ends the process with its traceback and code 1, for systemd to restart: a daemon that goes on after an
     error that nobody foresaw is in a state that nobody designed.
     """
+    wanted = os.environ.get("HEAL7_IOT_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(
-        level=os.environ.get("HEAL7_LOG_LEVEL", "INFO").upper(),
+        level=wanted if wanted in logging.getLevelNamesMapping() else "INFO",
         format="%(levelname)s %(name)s: %(message)s" if "JOURNAL_STREAM" in os.environ else _WITH_TIME,
         stream=sys.stderr,
     )

@@ -23,6 +23,7 @@ from gateway.health import (
     write_report,
 )
 from gateway.sealer import Sealer
+from gateway.spool.errors import SpoolUnavailable
 from gateway.spool.thread import SpoolThread
 from gateway.uplink import Uplink
 
@@ -60,7 +61,11 @@ class Reporter:
         logged_s = self._clock.now_s()
         while True:
             await asyncio.sleep(options.write_s)
-            report = await self.write()
+            try:
+                report = await self.write()
+            except SpoolUnavailable as error:
+                log.warning("no health report: %s", error)
+                continue
             notify(f"STATUS={report.line()}")
             if self._clock.now_s() - logged_s >= options.log_s:
                 logged_s = self._clock.now_s()

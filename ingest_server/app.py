@@ -1,19 +1,17 @@
 """The ingest server put together: one TaskGroup, named tasks."""
 
 import asyncio
-import json
 import logging
-import os
 import secrets
 import time
-from pathlib import Path
 
 from firmware_profiles.selection import ProfileSet
-from gateway.daemon import Watchdog, notify
+from gateway.daemon import notify
 from gateway.link.backoff import FullJitter
 from ingest_server.config import IngestConfig
 from ingest_server.counters import Counters
 from ingest_server.errors import StorageUnavailable
+from ingest_server.health import report
 from ingest_server.jobs import Jobs
 from ingest_server.liveness import Liveness
 from ingest_server.pipeline import Pipeline
@@ -27,10 +25,6 @@ from ingest_server.storage.partitions import NativePartitions
 from ingest_server.storage.writer import WriterOptions
 
 log = logging.getLogger(__name__)
-
-_HEALTH_EVERY_S = 1.0
-_LOG_EVERY_S = 60.0
-_STALL_S = 120.0
 
 
 def wall_us() -> int:
@@ -59,6 +53,9 @@ def writer_options(config: IngestConfig) -> WriterOptions:
 async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
     """Runs until told to stop. Raises SchemaError where the database needs a migration first."""
     writer = writer_options(config)
+    # Ready before the database is: waiting for it is this daemon's work, too, and systemd would otherwise end a start
+    # that takes longer than TimeoutStartSec, again and again.
+    notify("READY=1")
     ledger = await _await_database(writer, stop)
     if ledger is None:
         return
@@ -97,8 +94,8 @@ async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             session = tasks.create_task(source.run(), name="source")
             hearing = tasks.create_task(liveness.run(), name="liveness")
-            health = tasks.create_task(_report(config.ingest.health_file, source, counters), name="health")
-            notify("READY=1")
+            health = tasks.create_task(report(config.ingest.health_file, source, counters), name="health")
+            notify("STATUS=taking batches")
             # The line is drained from its source to its sink: the group under way is finished and answered,
             # then the session says goodbye.
             await pipeline.run(stop)
@@ -121,54 +118,7 @@ async def _await_database(writer: WriterOptions, stop: asyncio.Event) -> str | N
                 await connection.close()
         except StorageUnavailable as error:
             log.warning("database: %s; trying again", error)
+            notify("STATUS=waiting for the database")
+            notify("WATCHDOG=1")
             await asyncio.sleep(backoff.next_s())
     return None
-
-
-async def _report(path: Path | None, source: MqttSource, counters: Counters) -> None:
-    """Feeds the watchdog by progress, writes the health file, logs a line now and then."""
-    watchdog = Watchdog({"groups": _STALL_S}, time.monotonic())
-    groups, logged_s = counters.groups, time.monotonic()
-    while True:
-        now = time.monotonic()
-        # Without anything to write there is no progress to make: only work that waits and does not move is a stall.
-        if counters.groups != groups or not source.waiting:
-            groups = counters.groups
-            watchdog.progress("groups", now)
-        for stalled in watchdog.feed(now):
-            log.error("no progress in %s for %d s", stalled, _STALL_S)
-        snapshot = health(source, counters)
-        if path is not None:
-            _write_atomically(path, json.dumps(snapshot))
-        if now - logged_s >= _LOG_EVERY_S:
-            logged_s = now
-            log.info("%s", " ".join(f"{key}={value}" for key, value in snapshot.items()))
-        await asyncio.sleep(_HEALTH_EVERY_S)
-
-
-def health(source: MqttSource, counters: Counters) -> dict[str, object]:
-    """What the server says of itself."""
-    p50, p99 = counters.latency_ms(0.5), counters.latency_ms(0.99)
-    return {
-        "connected": source.connected,
-        "waiting": source.waiting,
-        "batches": counters.batches,
-        "groups": counters.groups,
-        "committed": counters.committed,
-        "quarantined": counters.quarantined,
-        "duplicates": counters.duplicates,
-        "damaged": counters.damaged,
-        "unsupported": counters.unsupported,
-        "conflicts": counters.conflicts,
-        "bad_control": counters.bad_control,
-        "storage_retries": counters.storage_retries,
-        "commit_latency_ms_p50": None if p50 is None else round(p50, 3),
-        "commit_latency_ms_p99": None if p99 is None else round(p99, 3),
-    }
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    # A reader must never see half a file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -13,5 +13,9 @@ class BatchRejected(StorageError):
     """It refuses the content itself, and would refuse it again: quarantine."""
 
 
+class OtherLedger(StorageError):
+    """Another database stands where this process began with one: end, so that the next start says which it is."""
+
+
 class SchemaError(StorageError):
     """The schema is not the one that this version needs; the message says what to run."""

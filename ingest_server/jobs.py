@@ -43,7 +43,10 @@ class Jobs:
             except StorageError as error:
                 log.warning("job %s: %s; it is tried again in its turn", name, error)
 
-        self._scheduler.add_job(run, "interval", id=name, max_instances=1, coalesce=True, jitter=5, **interval)
+        # misfire_grace_time: a busy loop must delay a run, not skip it (the default gives up after one second).
+        self._scheduler.add_job(
+            run, "interval", id=name, max_instances=1, coalesce=True, misfire_grace_time=None, jitter=5, **interval
+        )
         self._scheduler.add_job(run, id=f"{name} at start")
 
     async def _make_partitions(self) -> None:

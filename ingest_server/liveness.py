@@ -64,6 +64,7 @@ class Liveness:
             if status.state == "offline":
                 await books.gateway_left(writer.connection, gateway, status.instance)
                 return
+            await writer.catalogue.confirm(self._receipts.ledger_id)
             heard = await books.hear(
                 writer.connection,
                 await writer.catalogue.gateway_id(gateway),

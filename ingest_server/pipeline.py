@@ -1,6 +1,6 @@
 """From deliveries to committed groups, receipts and acknowledgements, in that order.
 
-Invariants kept here (DESIGN §4): nothing is acknowledged or receipted before COMMIT (4); what waits here is never the
+Invariants kept here (docs/invariants.md): nothing is acknowledged or receipted before COMMIT (4); what waits here is never the
 only copy (5): the gateways' spools have it until they see the receipt.
 """
 
@@ -29,7 +29,10 @@ from ingest_server.storage.writer import Writer, WriterOptions
 log = logging.getLogger(__name__)
 
 MAX_GROUP_READINGS = 100_000
-"""Readings in one transaction: columns, COPY bytes and decompressed bodies of a group are in memory at once."""
+"""Readings in one transaction: columns and COPY bytes of a group are in memory at once. A gap batch counts as many as
+the seqs that it may name."""
+MAX_GROUP_BYTES = 8_388_608
+"""Bytes of the unpacked bodies of a group: a batch of one reading may unpack to 1 MiB of names or raw frames."""
 
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.2, 10.0
 _DETAIL = 200
@@ -85,14 +88,17 @@ class Pipeline:
             await self._close()
 
     async def _settle(self, deliveries: Sequence[Delivery], stop: asyncio.Event) -> None:
-        readings, opened = 0, list[Opened]()
+        readings, size, opened = 0, 0, list[Opened]()
         for o in map(self._open, deliveries):
             if o is None:
                 continue
-            if opened and readings + o.batch.envelope.readings > MAX_GROUP_READINGS:
+            more = o.batch.envelope.readings or wire.MAX_GAP_SEQS
+            larger = min(o.batch.body.length, wire.MAX_BODY)
+            if opened and (readings + more > MAX_GROUP_READINGS or size + larger > MAX_GROUP_BYTES):
                 await self._settle_group(opened, stop)
-                readings, opened = 0, []
-            readings += o.batch.envelope.readings
+                readings, size, opened = 0, 0, []
+            readings += more
+            size += larger
             opened.append(o)
         await self._settle_group(opened, stop)
 
@@ -140,6 +146,7 @@ class Pipeline:
         self, writer: Writer, opened: Sequence[Opened], *, count_duplicates: bool
     ) -> dict[tuple[str, int], RangeSet]:
         """Settles every batch; what is settled then, by (gateway, epoch)."""
+        await writer.catalogue.confirm(self._receipts.ledger_id)
         numbers = {o.delivery.gateway: await writer.catalogue.gateway_id(o.delivery.gateway) for o in opened}
         names = {number: name for name, number in numbers.items()}
         # (a) A redelivery inside one group is one batch.

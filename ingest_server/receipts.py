@@ -16,6 +16,11 @@ class Receipts:
         self._topics = topics
         self._ledger_id = ledger_id
 
+    @property
+    def ledger_id(self) -> str:
+        """The database whose settlements these receipts name."""
+        return self._ledger_id
+
     def send(self, written: Mapping[tuple[str, int], RangeSet], settled: Mapping[tuple[str, int], RangeSet]) -> None:
         """For each (gateway, epoch) of a group: all that is settled, or where that is long, what was just written."""
         by_gateway: dict[str, list[EpochReceipt]] = {}

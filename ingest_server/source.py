@@ -39,7 +39,8 @@ class MqttSource:
     """Holds the session with the broker; hands out batches and the latest status of each gateway.
 
     The broker is asked to send no more than `receive_maximum` batches that are not acknowledged; should it send far
-    more, the connection is given up, for nothing here may grow without bound. What is dropped so the gateways send again.
+    more, the connection is given up, for nothing here may grow without bound. What is dropped so, the gateways send
+    again.
     """
 
     def __init__(

@@ -82,18 +82,20 @@ class ManualAckSession:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.ReceiveMaximum = self._receive_maximum
         options = self._options
+        # The look-up of the host and the TCP handshake block: not on the loop.
+        connecting = self._loop.run_in_executor(
+            None,
+            lambda: self._client.connect(
+                options.host,
+                options.port,
+                options.keepalive_s,
+                clean_start=True if self._version5 else mqtt.MQTT_CLEAN_START_FIRST_ONLY,
+                properties=properties,
+            ),
+        )
         try:
-            # The look-up of the host and the TCP handshake block: not on the loop.
-            await self._loop.run_in_executor(
-                None,
-                lambda: self._client.connect(
-                    options.host,
-                    options.port,
-                    options.keepalive_s,
-                    clean_start=True if self._version5 else mqtt.MQTT_CLEAN_START_FIRST_ONLY,
-                    properties=properties,
-                ),
-            )
+            # Shielded, for a thread cannot be cancelled: it goes on, and what it opens must be closed.
+            await asyncio.shield(connecting)
             self.reached = True
             self._attach()
             async with asyncio.timeout(options.connect_timeout_s):
@@ -106,6 +108,7 @@ class ManualAckSession:
             # Whatever went wrong, cancellation included: a reader left on the loop would keep its socket for ever.
             if self._connected.cancelled() or self._connected.exception() is not None:
                 self._detach()
+                connecting.add_done_callback(self._abandon)
         self._misc = asyncio.create_task(self._keep_alive(), name="mqtt keepalive")
         return self
 
@@ -153,6 +156,13 @@ class ManualAckSession:
         self._client.on_socket_unregister_write = lambda *_: self._want_write(False)
         self._loop.add_reader(self._sock, self._client.loop_read)
         self._want_write(self._client.want_write())
+
+    def _abandon(self, connecting: "asyncio.Future[Any]") -> None:
+        if not connecting.cancelled():
+            connecting.exception()  # somebody must ask for it, or it is logged as one that nobody did
+        sock: Any = self._client.socket()
+        if sock is not None:
+            sock.close()
 
     def _want_write(self, wanted: bool) -> None:
         if self._sock is None:

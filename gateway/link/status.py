@@ -88,6 +88,7 @@ class Status(Message):
     version: Annotated[str, Field(max_length=64)] = ""
     sent_at_us: int | None = None
     epochs: tuple[EpochBook, ...] = ()
+    whole: bool = True
     spool: SpoolBook | None = None
 
     @field_validator("epochs")

@@ -11,7 +11,7 @@ from gateway.link.config_file import EXIT_CONFIG, ConfigError, load_toml
 from ingest_server.app import serve
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, show_json
 from ingest_server.config import IngestConfig
-from ingest_server.errors import SchemaError, StorageError
+from ingest_server.errors import OtherLedger, SchemaError, StorageError
 from ingest_server.storage.connection import connect
 from ingest_server.storage.migrations import status
 
@@ -36,20 +36,24 @@ def run(config: Config) -> None:
     """
     loaded = _load(config)
 
-    outdated: list[SchemaError] = []
+    unfit: list[Exception] = []
 
     async def main(stop: asyncio.Event) -> None:
         try:
             await serve(loaded, stop)
-        except SchemaError as error:
-            # Caught here: to `run_daemon` it would be an error that nobody foresaw, told by a traceback.
-            outdated.append(error)
+        # Caught here: to `run_daemon` it would be an error that nobody foresaw, told by a traceback.
+        except* (SchemaError, OtherLedger) as group:
+            unfit.extend(group.exceptions)
 
     code = run_daemon(main, name="ingest server")
-    if outdated:
-        typer.echo(f"database: {outdated[0]}", err=True)
+    if unfit:
+        typer.echo(f"database: {_first(unfit[0])}", err=True)
         raise typer.Exit(EXIT_FAILED)
     raise typer.Exit(code)
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 @app.command()

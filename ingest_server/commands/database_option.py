@@ -28,6 +28,8 @@ Dsn = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
 
+_PIPE_COLUMNS = 1_000
+
 _T = TypeVar("_T")
 
 
@@ -69,4 +71,8 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else f"{cell:,}" if type(cell) is int else str(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        # Into a pipe or a file: folded to 80 columns, no word that `grep` looks for would be whole.
+        console.width = _PIPE_COLUMNS
+    console.print(table)

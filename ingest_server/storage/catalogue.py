@@ -14,13 +14,20 @@ from device_drivers.reading import Series
 from gateway.link.errors import UnusableBatch
 from gateway.link.wire import decode_series
 from ingest_server.decoder import Int32s
+from ingest_server.errors import OtherLedger, StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.ledger import ledger_mark
 
 REFUSED = -1
 """Stands in a table of ids for a series whose readings go to quarantine."""
 
-_MAX_TABLES = 20_000
-# Packed series tables that are recognised without unpacking: beyond this, the cache starts anew.
+_MAX_TABLES_BYTES = 67_108_864
+# Packed series tables that are recognised without unpacking: beyond this, the cache starts anew. By bytes, not by
+# number: what is heard by radio stands in another order in each batch, and a table may have 4,096 rows.
+_MAX_REFUSED = 100_000
+# Refusals that are remembered: a gateway that invents names must not fill the memory.
+_KNOWN_S = 30.0
+# What is known of homes is asked again after this: another worker may have handed a device over.
 _REFUSAL_S = 30.0
 # A refusal is asked again after this: an operator may have resolved it, a home may have fallen silent.
 _ATTEMPTS = 3
@@ -67,6 +74,24 @@ class Catalogue:
         self._series: dict[tuple[int, Series], int] = {}
         self._refused: dict[tuple[int, Series], tuple[Refusal, float]] = {}
         self._tables: dict[tuple[int, bytes], Table] = {}
+        self._tables_bytes = 0
+        self._known_until_s = float("-inf")
+        self._mark: tuple[str, int] | None = None
+
+    async def confirm(self, ledger_id: str) -> None:
+        """Asks whether this is still the database that `ledger_id` names and whose numbers are known here.
+
+        A restore need not break the connection. Raises OtherLedger, and StorageUnavailable where the tables are not
+        those any more that filled this catalogue: go on with a new connection.
+        """
+        mark = await ledger_mark(self._connection)
+        if mark[0] != ledger_id:
+            raise OtherLedger(
+                f"ledger {mark[0]} stands where {ledger_id} was: another database, whose receipts would lie"
+            )
+        if self._mark not in (None, mark):
+            raise StorageUnavailable("its tables were restored or emptied under this connection")
+        self._mark = mark
 
     async def gateway_id(self, name: str) -> int:
         """The number of `<site>/<gateway>`, made on first sight."""
@@ -85,11 +110,15 @@ class Catalogue:
         """Homes may have changed elsewhere: ask the database again."""
         self._series.clear()
         self._tables.clear()
+        self._tables_bytes = 0
 
     async def tables(
         self, wanted: Sequence[tuple[str, bytes]], now_s: float
     ) -> dict[tuple[str, bytes], Table | UnusableBatch]:
         """For each (gateway, packed series table): its ids, registered where new; or why it cannot be used."""
+        if now_s >= self._known_until_s:
+            self.forget_devices()
+            self._known_until_s = now_s + _KNOWN_S
         found: dict[tuple[str, bytes], Table | UnusableBatch] = {}
         unpacked: dict[tuple[str, bytes], list[Series]] = {}
         for gateway, packed in dict.fromkeys(wanted):
@@ -113,13 +142,17 @@ class Catalogue:
         refusals = {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED}
         table = Table(ids, refusals)
         if not refusals:
-            if len(self._tables) >= _MAX_TABLES:
+            size = len(packed) + ids.nbytes
+            if self._tables_bytes + size > _MAX_TABLES_BYTES:
                 self._tables.clear()
+                self._tables_bytes = 0
             self._tables[number, packed] = table
+            self._tables_bytes += size
         return table
 
     async def _resolve(self, unpacked: dict[tuple[str, bytes], list[Series]], now_s: float) -> None:
-        self._refused = {k: (r, until) for k, (r, until) in self._refused.items() if until > now_s}
+        known = self._refused if len(self._refused) <= _MAX_REFUSED else {}
+        self._refused = {k: (r, until) for k, (r, until) in known.items() if until > now_s}
         wanted: dict[tuple[int, Series], str] = {}
         for (gateway, _), series in unpacked.items():
             number = self._gateways[gateway]
@@ -247,6 +280,9 @@ class Catalogue:
         await self._connection.execute(
             sql("hand_over"), {"home": number, "device_id": home.device_id, "was": home.gateway_id}
         )
+        # Its former home is known by it still, and would go on writing beside the new one. Not at once: what the
+        # batches at hand have found is in the same cache.
+        self._known_until_s = float("-inf")
         return True
 
     async def _make_series(self, rows: list[tuple[int, Series]]) -> None:

@@ -1,6 +1,6 @@
 """The group transaction: readings and their ledger entry, together or not at all.
 
-Invariants kept here (DESIGN §4): readings and their ledger entry commit in one PostgreSQL transaction (3); nothing is
+Invariants kept here (docs/invariants.md): readings and their ledger entry commit in one PostgreSQL transaction (3); nothing is
 settled before COMMIT (4). Both rest on the order of steps in `_write`: the ledger is claimed last, so that workers
 run their COPYs side by side, and looked at a second time under the lock, so that what another worker settled meanwhile
 undoes this attempt whole.
@@ -191,6 +191,7 @@ async def _claim_entry(connection: Connection, claim: _Claim, entry: Entry, *, p
 async def _claim_gaps(connection: Connection, claims: dict[Key, _Claim], entries: Sequence[Entry]) -> None:
     keys = sorted({(e.gateway_id, g.epoch) for e in entries for g in e.gaps if g.epoch})
     before = await _read_ledger(connection, keys)
+    told: list[tuple[int, int | None, str | None, str, int | None, int | None, int | None]] = []
     for entry in entries:
         for gap in entry.gaps:
             newly = RangeSet()
@@ -213,18 +214,11 @@ async def _claim_gaps(connection: Connection, claims: dict[Key, _Claim], entries
                     readings = sum(gap.counts[seq - gap.first] for seq in found.members())
                     claim.found += readings
                     await _correct_presumed(connection, key, found, readings)
-            await connection.execute(
-                sql("insert_gap"),
-                {
-                    "gateway_id": entry.gateway_id,
-                    "epoch": gap.epoch or None,
-                    "seqs": to_text(newly) if newly else None,
-                    "reason": gap.reason,
-                    "readings": dropped,
-                    "from_us": _date(gap.from_us),
-                    "to_us": _date(gap.to_us),
-                },
-            )
+            seqs = to_text(newly) if newly else None
+            interval = _date(gap.from_us), _date(gap.to_us)
+            told.append((entry.gateway_id, gap.epoch or None, seqs, gap.reason, dropped, *interval))
+    columns = ("gateways", "epochs", "seqs", "reasons", "readings", "from_us", "to_us")
+    await connection.execute(sql("insert_gaps"), {column: [row[n] for row in told] for n, column in enumerate(columns)})
 
 
 async def _correct_presumed(connection: Connection, key: Key, seqs: RangeSet, readings: int) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ingest_server.errors import StorageUnavailable
 from ingest_server.storage.connection import Connection, translated
 
 
@@ -29,6 +30,18 @@ async def ledger_id(connection: Connection) -> str:
         row = await cursor.fetchone()
     assert row is not None
     return str(row[0])
+
+
+async def ledger_mark(connection: Connection) -> tuple[str, int]:
+    """`ledger_id`, and a number that changes where the tables were emptied or made anew, as by a restore."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT ledger_id::text, pg_relation_filenode('iot_service.series') FROM iot_service.ledger_identity"
+        )
+        row = await cursor.fetchone()
+    if row is None:
+        raise StorageUnavailable("the database has no ledger_id: it is being restored, or was migrated by hand")
+    return str(row[0]), int(row[1])
 
 
 async def read_books(connection: Connection) -> list[Books]:

@@ -71,7 +71,8 @@ async def hear(
             },
         )
         listed = {"gateway_id": gateway_id, "epochs": [e.epoch for e in epochs]}
-        await connection.execute(sql("forget_unlisted"), listed)
+        if status.whole:
+            await connection.execute(sql("forget_unlisted"), listed)
         await connection.execute(sql("note_missing"), {"gateway_id": gateway_id})
         cursor = await connection.execute(sql("presume_lost"), {"gateway_id": gateway_id, "silence_s": lost_after_s})
         presumed = {row[0]: row[1] for row in await cursor.fetchall()}

@@ -1,1 +1,1 @@
-"""What holds for the project as a whole: who may know whom, and what each machine must install."""
+"""What the parts owe each other: who may know whom, and which machine needs what."""

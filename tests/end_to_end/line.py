@@ -219,6 +219,18 @@ class Line:
         goal = self.sensors.sent + frames
         self.wait(f"the sensors sent {frames} more frames", lambda: self.sensors.sent >= goal)
 
+    def wait_held(self, readings: int) -> None:
+        """Until this start of the gateway holds so many readings that nobody has settled."""
+
+        def held() -> bool:
+            assert self.gateway is not None
+            if not self.health.exists():
+                return False
+            report = self.report()
+            return bool(report["pid"] == self.gateway.pid and report["spool"]["held_readings"] >= readings)
+
+        self.wait(f"the gateway holds {readings} readings", held)
+
     def wait_committed(self, more: int) -> None:
         """Until so many more readings are committed than now."""
         goal = self.committed() + more

@@ -65,7 +65,7 @@ def test_receipts_of_another_database_repeated_and_stale_ones_change_nothing(lin
     line.wait("receipts and statuses were heard", lambda: len(receipts) > 5 and bool(statuses))
     stale = receipts[0]
     line.kill("ingest")
-    line.let_sensors_send(30)
+    line.wait_held(300)
     epoch = statuses[-1].epochs[-1].epoch
     lie = Receipt(
         ledger="6f0b7a52-0000-4000-8000-000000000000",

@@ -36,7 +36,7 @@ def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
     # The server is away: the gateway seals, and nobody has it but its spool.
     line.kill("ingest")
     line.start_gateway()
-    line.let_sensors_send(30)
+    line.wait_held(300)
     line.kill("gateway")
     # The gateway tells the server what it holds, and is lost before it sends that.
     line.spread_s = LONG_SPREAD_S
@@ -85,7 +85,7 @@ def test_a_presumed_loss_that_arrives_after_all_corrects_the_books(line: Line) -
     older = copy_spool(line, "older")
     line.kill("ingest")
     line.start_gateway()
-    line.let_sensors_send(30)
+    line.wait_held(300)
     line.kill("gateway")
     line.spread_s = LONG_SPREAD_S
     line.start_ingest()

@@ -120,7 +120,8 @@ async def test_a_reload_restarts_what_changed_and_refuses_what_is_wrong(
 async def test_two_daemons_on_one_spool_are_refused(tmp_path: Path) -> None:
     script = Script()
     path = write_config(tmp_path, free_port())
-    async with running(path, script):
+    async with running(path, script) as one:
+        await one.until(lambda _: True)
         kinds = script.kinds()
         second = Gateway(
             load_config(path, kinds), ProfileSet.load(), load=lambda: load_config(path, kinds), kinds=kinds

@@ -209,5 +209,5 @@ async def until_waiting_for_a_lock(database: Database, backends: int = 1) -> Non
     """Returns once so many backends of this database wait for a lock that another holds."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with asyncio.timeout(PATIENCE_S):
-        while database.one(waiting) < backends:
+        while database.one(waiting) < backends:  # noqa: ASYNC110 -- PostgreSQL has no event for it
             await asyncio.sleep(0.005)

@@ -42,7 +42,6 @@ from tests.ingest_server.line import (
 )
 from tests.peers.postgres import Database
 
-
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire" / "v1"
 
 

@@ -159,6 +159,7 @@ def bad_statuses(draw: random.Random) -> Iterator[bytes]:
     yield from (b"", b"null", b"[]", b"{", b"\xff" * 9, b"[" * 50_000, b'{"v":2}')
     good = json.loads(status(EpochBook(epoch=5, next=1, sealed=1, held=RangeSet())).payload())
     for key in good:
+        junk: object
         for junk in (None, -1, 10**30, "x", [], {}, "\x00", "0" * 16):
             yield json.dumps(good | {key: junk}).encode()
     yield json.dumps(good | {"epochs": good["epochs"] * 2}).encode()
@@ -332,3 +333,16 @@ async def test_it_stops_while_its_database_is_away(mosquitto: Broker) -> None:
                 await peer.until(lambda: peer.servers[-1].state == "offline")
         server.start()
         assert server.pid
+
+
+async def test_jobs_run_by_the_clock(database: Database, config: IngestConfig) -> None:
+    """At the start, too: room is made ahead, and who fell silent while the server was away is marked."""
+    database.query(
+        "INSERT INTO iot_service.gateways (name, state, instance, last_heartbeat_at)"
+        " VALUES ('seoul-1/attic', 'online', 5, now() - interval '1 hour'), ('seoul-1/lobby', 'online', 5, now())"
+    )
+    states = "SELECT state FROM iot_service.gateways ORDER BY name"
+    months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'iot_service.sensor_readings'::regclass"
+    async with serving(config), asyncio.timeout(PATIENCE_S):
+        while database.query(states) != [("offline",), ("online",)] or database.one(months) != 4:  # noqa: ASYNC110 -- PostgreSQL has no event for it
+            await asyncio.sleep(0.01)

@@ -66,7 +66,8 @@ def test_the_status_of_the_document_is_read() -> None:
     status = parse(Status, json.dumps(GOOD_STATUS | {"later": {"x": 1}}).encode())
     assert (status.instance, status.beat, status.nonce) == (0x5F0C, 17, 0x9AB)
     assert status.epochs[0].held == RangeSet([(118, 120)])
-    assert json.loads(status.payload()) == GOOD_STATUS
+    written = json.loads(status.payload())
+    assert {key: written[key] for key in GOOD_STATUS} == GOOD_STATUS
 
 
 def test_a_last_will_has_only_state_and_instance() -> None:

@@ -229,6 +229,20 @@ async def test_a_peer_that_hangs_up_is_a_lost_session() -> None:
         await asyncio.gather(*lines)
 
 
+async def test_connecting_can_be_cancelled_before_the_connection_stands() -> None:
+    """The thread that looks up and connects goes on; its socket is closed when it has come that far."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        options = BrokerOptions(port=listener.getsockname()[1], connect_timeout_s=60)
+        opened = ManualAckSession(options, "a", WILL, True, 10, Inbox().put)
+        connecting = asyncio.create_task(opened.__aenter__())
+        await asyncio.sleep(0)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        assert connecting.cancelled()
+        accepted, _ = await asyncio.get_running_loop().run_in_executor(None, listener.accept)
+        accepted.close()
+
+
 async def test_connecting_can_be_cancelled() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         options = BrokerOptions(port=listener.getsockname()[1], connect_timeout_s=60)

@@ -1,0 +1,76 @@
+"""What the server knows of itself: fed to systemd's watchdog, written as JSON, logged now and then."""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from gateway.daemon import Watchdog
+from ingest_server.counters import Counters
+from ingest_server.source import MqttSource
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 1.0
+_LOG_EVERY_S = 60.0
+_STALL_S = 120.0
+
+
+async def report(path: Path | None, source: MqttSource, counters: Counters) -> None:
+    """Until cancelled. path: where the JSON goes, if anywhere."""
+    watchdog = Watchdog({"groups": _STALL_S}, time.monotonic())
+    done, logged_s, told = 0, time.monotonic(), ""
+    while True:
+        now = time.monotonic()
+        # Only work that waits and does not move is a stall: without batches there is no progress to make, and an
+        # attempt at a database that is away is one (a restart would not bring it back).
+        if counters.groups + counters.storage_retries != done or not source.waiting:
+            done = counters.groups + counters.storage_retries
+            watchdog.progress("groups", now)
+        for stalled in watchdog.feed(now):
+            log.error("no progress in %s for %d s", stalled, _STALL_S)
+        snapshot = health(source, counters)
+        if path is not None:
+            try:
+                await asyncio.to_thread(_write_atomically, path, json.dumps(snapshot))
+                told = ""
+            except OSError as error:
+                # Whoever looks at the file sees that it is old; the line itself must not stop for it.
+                if str(error) != told:
+                    log.error("cannot write the health file: %s", error)
+                told = str(error)
+        if now - logged_s >= _LOG_EVERY_S:
+            logged_s = now
+            log.info("%s", " ".join(f"{key}={value}" for key, value in snapshot.items()))
+        await asyncio.sleep(_EVERY_S)
+
+
+def health(source: MqttSource, counters: Counters) -> dict[str, object]:
+    """Batches and readings by fate since the start; commit latency from arrival to COMMIT, milliseconds."""
+    p50, p99 = counters.latency_ms(0.5), counters.latency_ms(0.99)
+    return {
+        "connected": source.connected,
+        "waiting": source.waiting,
+        "alien": source.alien,
+        "batches": counters.batches,
+        "groups": counters.groups,
+        "committed": counters.committed,
+        "quarantined": counters.quarantined,
+        "duplicates": counters.duplicates,
+        "damaged": counters.damaged,
+        "unsupported": counters.unsupported,
+        "conflicts": counters.conflicts,
+        "bad_control": counters.bad_control,
+        "storage_retries": counters.storage_retries,
+        "commit_latency_ms_p50": None if p50 is None else round(p50, 3),
+        "commit_latency_ms_p99": None if p99 is None else round(p99, 3),
+    }
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    # A reader must never see half a file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,368 @@
+"""The server's commands, as a person and as a program use them."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_drivers.reading import Series
+from gateway.link.ranges import RangeSet
+from gateway.link.status import EpochBook
+from heal7_iot.cli import main
+from ingest_server.quarantine import replay
+from ingest_server.screening import AcceptedTime
+from ingest_server.storage import liveness
+from ingest_server.storage.quarantine import read_entry
+from tests.golden.wire import independent
+from tests.ingest_server.line import (
+    EPOCH,
+    GATEWAY,
+    NOW_US,
+    books_of,
+    data,
+    open_writer,
+    reading,
+    running_line,
+    settle,
+    status,
+    values,
+)
+from tests.peers.postgres import Database
+
+COMMANDS = [
+    ("ingest", "run"),
+    ("ingest", "check"),
+    ("db", "migrate"),
+    ("db", "status"),
+    ("gateways", "list"),
+    ("gateways", "resolve"),
+    ("devices", "list"),
+    ("audit",),
+    ("quarantine", "list"),
+    ("quarantine", "show"),
+    ("quarantine", "replay"),
+]
+
+
+class Said:
+    """How a command ended, and what it wrote."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    written = capsys.readouterr()
+    code = ended.value.code
+    return Said(code if isinstance(code, int) else 0 if code is None else 1, written.out, written.err)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    said = run(capsys, *command, "--help")
+    assert said.code == 0
+    assert f"Example: heal7-iot {' '.join(command)}" in " ".join(said.out.split())
+
+
+def test_the_top_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    said = run(capsys, "--help")
+    assert all(name in said.out for name in ("gateway", "ingest", "db", "audit", "quarantine", "devices", "demo"))
+    assert run(capsys, "--version").out.startswith("heal7-iot ")
+    assert run(capsys, "nonsense").code == 2
+
+
+def test_db(capsys: pytest.CaptureFixture[str], empty_database: Database) -> None:
+    dsn = empty_database.dsn
+    assert run(capsys, "db", "status", "--dsn", dsn).code == 1
+    audit = run(capsys, "audit", "--dsn", dsn)
+    assert (audit.code, "heal7-iot db migrate" in audit.err) == (1, True)
+    assert [step["version"] for step in run(capsys, "db", "migrate", "--dsn", dsn, "--json").json["applied"]] == [1]
+    assert run(capsys, "db", "migrate", "--dsn", dsn, "--json").json == {"applied": []}
+    assert "nothing to do" in run(capsys, "db", "migrate", "--dsn", dsn).out
+    said = run(capsys, "db", "status", "--dsn", dsn, "--json")
+    assert (said.code, said.json[0]["version"]) == (0, 1)
+    assert "the_line" in run(capsys, "db", "status", "--dsn", dsn).out
+
+
+def test_the_database_may_be_named_by_the_environment(
+    capsys: pytest.CaptureFixture[str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAL7_IOT_DSN", database.dsn)
+    assert run(capsys, "audit", "--json").json == {"balanced": True, "gateways": []}
+
+
+@pytest.mark.parametrize("command", [("audit",), ("devices", "list"), ("quarantine", "list"), ("db", "status")])
+def test_a_database_that_is_away_is_one_line(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    said = run(capsys, *command, "--dsn", "host=/nowhere dbname=heal7")
+    assert said.code == 1
+    assert said.err.startswith("database: ")
+    assert len(said.err.splitlines()) == 1
+
+
+def test_audit_ends_with_1_where_the_books_do_not_balance(
+    capsys: pytest.CaptureFixture[str], database: Database
+) -> None:
+    asyncio.run(_settle(database, data(0)))
+    said = run(capsys, "audit", "--dsn", database.dsn, "--json")
+    assert said.code == 0
+    assert said.json["balanced"] is True
+    assert {k: said.json["gateways"][0][k] for k in ("gateway", "sealed", "committed", "in_flight")} == {
+        "gateway": GATEWAY,
+        "sealed": 2,
+        "committed": 2,
+        "in_flight": 0,
+    }
+    assert "yes" in run(capsys, "audit", "--dsn", database.dsn).out
+    asyncio.run(_hear(database, EpochBook(epoch=EPOCH, next=3, sealed=6, held=RangeSet([(2, 3)]))))
+    said = run(capsys, "audit", "--dsn", database.dsn, "--json")
+    assert (said.code, said.json["balanced"], said.json["gateways"][0]["in_flight"]) == (1, False, 4)
+    assert "NO" in run(capsys, "audit", "--dsn", database.dsn).out
+
+
+async def _settle(database: Database, *payloads: bytes) -> None:
+    await settle(database, *payloads)
+
+
+async def _hear(database: Database, *books: EpochBook, instance: int = 1, beats: range = range(1)) -> None:
+    async with open_writer(database) as writer:
+        number = await writer.catalogue.gateway_id(GATEWAY)
+        for beat in beats:
+            said = status(*books, instance=instance, beat=beat)
+            await liveness.hear(writer.connection, number, said, lost_after_s=600, device_silence_s=900)
+
+
+def test_who_is_there(capsys: pytest.CaptureFixture[str], database: Database) -> None:
+    for command in ("gateways", "devices"):
+        assert run(capsys, command, "list", "--dsn", database.dsn).out == f"no {command} yet\n"
+        assert run(capsys, command, "list", "--dsn", database.dsn, "--json").json == []
+    asyncio.run(_settle(database, data(0, [reading(series=Series("체험관-로비", "t", "temperature", "°C", "p", "1"))])))
+    asyncio.run(_hear(database))
+    (gateway,) = run(capsys, "gateways", "list", "--dsn", database.dsn, "--json").json
+    assert (gateway["name"], gateway["state"], gateway["devices"], gateway["held_instances"]) == (
+        GATEWAY,
+        "online",
+        1,
+        0,
+    )
+    (device,) = run(capsys, "devices", "list", "--dsn", database.dsn, "--json").json
+    assert (device["device"], device["home"], device["series"]) == ("체험관-로비", GATEWAY, 1)
+    assert "체험관-로비" in run(capsys, "devices", "list", "--dsn", database.dsn).out
+    assert "online" in run(capsys, "gateways", "list", "--dsn", database.dsn).out
+
+
+def test_an_identity_conflict_is_resolved_and_replayed(capsys: pytest.CaptureFixture[str], database: Database) -> None:
+    old, new = 11, 22
+
+    async def conflict() -> None:
+        for instance, beats in ((old, range(1)), (new, range(1)), (old, range(1, 3))):
+            await _hear(database, instance=instance, beats=beats)
+        await settle(database, data(0, instance=new), data(1, instance=new), data(0, instance=old, epoch=9))
+
+    asyncio.run(conflict())
+    dsn = database.dsn
+    entries = run(capsys, "quarantine", "list", "--dsn", dsn, "--json").json
+    assert [(e["reason"], e["readings"], e["seq"]) for e in entries] == [("identity_conflict", 2, n) for n in (1, 0)]
+    assert "identity_conflict" in run(capsys, "quarantine", "list", "--dsn", dsn).out
+    number = str(entries[0]["quarantine_id"])
+    shown = run(capsys, "quarantine", "show", number, "--dsn", dsn, "--json").json
+    assert shown["content"]["envelope"]["instance"] == f"{new:016x}"
+    assert [r["value"] for r in shown["content"]["readings"]] == ["1.25", "1.5"]
+    assert "identity_conflict" in run(capsys, "quarantine", "show", number, "--dsn", dsn).out
+    assert run(capsys, "gateways", "resolve", "no/body", "--dsn", dsn).code == 1
+    assert run(capsys, "gateways", "resolve", GATEWAY, "--dsn", dsn).code == 0
+    assert asyncio.run(_books(database)) == (2, 4)
+    replayed = run(capsys, "quarantine", "replay", "--reason", "identity_conflict", "--dsn", dsn, "--json").json
+    assert [(r["committed"], r["left"]) for r in replayed] == [(2, 0), (2, 0)]
+    assert asyncio.run(_books(database)) == (6, 0)
+    assert values(database) == [0.25, 0.25, 0.5, 0.5, 1.25, 1.5]
+    # A second time there is nothing left to do, by reason or by number.
+    assert run(capsys, "quarantine", "replay", "--dsn", dsn, "--json").json == []
+    again = run(capsys, "quarantine", "replay", number, "--dsn", dsn, "--json").json
+    assert [(r["committed"], r["left"], r["why"]) for r in again] == [(0, 0, "was replayed before")]
+    assert len(values(database)) == 6
+    assert run(capsys, "quarantine", "list", "--dsn", dsn).out == "nothing is in quarantine\n"
+    assert len(run(capsys, "quarantine", "list", "--replayed", "--dsn", dsn, "--json").json) == 2
+    assert run(capsys, "audit", "--dsn", dsn).code == 0
+
+
+async def _books(database: Database) -> tuple[int, int]:
+    books = await books_of(database)
+    assert books.balanced
+    return books.committed, books.quarantined
+
+
+def test_a_replay_commits_what_is_sound_and_leaves_the_rest(
+    capsys: pytest.CaptureFixture[str], database: Database
+) -> None:
+    """Two readings were too old for a short retention, a third is not a number."""
+    old = NOW_US - 450 * 86_400 * 1_000_000
+    held = [reading(1.0), reading(2.0, old), reading(float("nan"), old), reading(4.0, old + 7)]
+    asyncio.run(_settle(database, data(0, held)))
+    entries = run(capsys, "quarantine", "list", "--dsn", database.dsn, "--json").json
+    assert [(e["reason"], e["indices"]) for e in entries] == [("time_too_old", [1, 3]), ("value_not_finite", [2])]
+    said = run(capsys, "quarantine", "replay", "--retention-days", "100000", "--dsn", database.dsn)
+    assert said.code == 0
+    assert "2 readings committed, 1 left" in said.out
+    assert values(database) == [1.0, 2.0, 4.0]
+    assert asyncio.run(_books(database)) == (3, 1)
+    shown = run(capsys, "quarantine", "show", str(entries[1]["quarantine_id"]), "--dsn", database.dsn, "--json").json
+    assert [(r["index"], r["value"]) for r in shown["content"]["readings"]] == [(2, "nan")]
+
+
+async def test_two_replays_at_once_commit_once(database: Database) -> None:
+    await settle(database, data(0, [reading(1.0), reading(2.0, 0)]))
+    number = database.one("SELECT quarantine_id FROM iot_service.quarantine")
+    accepted = AcceptedTime(-1, NOW_US)
+
+    async def once() -> int:
+        async with open_writer(database) as writer:
+            found = await read_entry(writer.connection, number)
+            assert found is not None
+            await ready.wait()
+            return (await replay(writer, *found, accepted=accepted, now_s=0.0)).committed
+
+    ready = asyncio.Event()
+    tasks = [asyncio.create_task(once()) for _ in range(3)]
+    ready.set()
+    assert sorted(await asyncio.gather(*tasks)) == [0, 0, 1]
+    assert values(database) == [1.0, 2.0]
+    assert await _books(database) == (2, 0)
+
+
+def test_show_what_does_not_decode(capsys: pytest.CaptureFixture[str], database: Database) -> None:
+    payload = independent.Plan(b"\xc1", 1, epoch=EPOCH).payload()
+    asyncio.run(_settle(database, payload))
+    (entry,) = run(capsys, "quarantine", "list", "--dsn", database.dsn, "--json").json
+    shown = run(capsys, "quarantine", "show", str(entry["quarantine_id"]), "--dsn", database.dsn, "--json").json
+    assert shown["content"]["fault"].startswith("msgpack")
+    assert shown["content"]["hex"].startswith("48 37 49 42")
+    said = run(capsys, "quarantine", "replay", "--dsn", database.dsn, "--json").json
+    assert [(r["committed"], r["left"]) for r in said] == [(0, 1)]
+    assert run(capsys, "quarantine", "show", "9999", "--dsn", database.dsn).code == 1
+    missing = run(capsys, "quarantine", "replay", "9999", "--dsn", database.dsn, "--json").json
+    assert missing[0]["why"] == "there is no such entry"
+
+
+BAD = """
+[mqtt]
+host = "10.0.0.7"
+porrt = 1883
+
+[database]
+dsn = 7
+
+[ingest]
+receive_maximum = 0
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_bad_file_is_a_line_for_each_mistake(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    file = tmp_path / "ingest.toml"
+    file.write_text(BAD)
+    said = run(capsys, "ingest", command, "--config", str(file))
+    assert said.code == 2
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert all(line.startswith(f"{file}: ") for line in lines)
+    for key in ("mqtt.porrt: unknown key; did you mean port?", "database.dsn: ", "ingest.receive_maximum: 0 is wrong"):
+        assert any(key in line for line in lines), key
+    missing = run(capsys, "ingest", command, "--config", str(tmp_path / "none.toml"))
+    assert (missing.code, len(missing.err.splitlines())) == (2, 1)
+
+
+def test_check_says_what_run_would_do(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, database: Database, empty_database: Database
+) -> None:
+    file = tmp_path / "ingest.toml"
+    file.write_text(f'[database]\ndsn = "{database.dsn}"\n')
+    said = run(capsys, "ingest", "check", "--config", str(file), "--json")
+    assert (said.code, said.json["ok"], said.json["database"]) == (0, True, "ready")
+    file.write_text(f'[database]\ndsn = "{empty_database.dsn}"\n')
+    said = run(capsys, "ingest", "check", "--config", str(file))
+    assert said.code == 1
+    assert "lacks migrations" in said.out
+    file.write_text('[database]\ndsn = "host=/nowhere dbname=x password=hunter2"\n')
+    said = run(capsys, "ingest", "check", "--config", str(file))
+    assert said.code == 1
+    assert "hunter2" not in said.out + said.err
+
+
+def test_run_on_a_database_that_was_never_migrated_is_one_line(tmp_path: Path, empty_database: Database) -> None:
+    """Once it was a traceback of an error that nobody foresaw."""
+    file = tmp_path / "ingest.toml"
+    file.write_text(f'[database]\ndsn = "{empty_database.dsn}"\n')
+    ended = subprocess.run(
+        [sys.executable, "-m", "heal7_iot", "ingest", "run", "--config", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "database: the schema lacks migration 1: run `heal7-iot db migrate --dsn …`\n"
+
+
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from heal7_iot.cli import main
+main({arguments!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("psycopg", ["audit", "--dsn", "x"], "ingest"),
+        ("numpy", ["quarantine", "list"], "ingest"),
+        ("apscheduler", ["ingest", "run"], "ingest"),
+        ("pydantic", ["gateway", "check"], "gateway"),
+    ],
+)
+def test_a_missing_extra_is_one_line(package: str, arguments: list[str], extra: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(package=package, arguments=arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert ended.returncode == 3, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert package in line
+    assert f"pip install 'heal7-iot[{extra}]'" in line
+
+
+async def test_a_replay_of_a_batch_whose_device_is_elsewhere_stays(database: Database) -> None:
+    async with running_line(database) as line:
+        await line.settle(data(0))
+        await line.settle(data(0, gateway="seoul-1/attic"), gateway="seoul-1/attic")
+    number = database.one("SELECT quarantine_id FROM iot_service.quarantine")
+    async with open_writer(database) as writer:
+        found = await read_entry(writer.connection, number)
+        assert found is not None
+        told = await replay(writer, *found, accepted=AcceptedTime(0, NOW_US), now_s=0.0)
+    assert (told.committed, told.left) == (0, 2)
+    assert "device_elsewhere" in told.why
