@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import psutil
 import psycopg
 from rich.console import Console
 
+from heal7_iot.embedded.broker import EmbeddedBroker
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.storage.connection import connect
 from ingest_server.storage.migrations import migrate
@@ -37,22 +37,13 @@ console = Console(stderr=True)
 
 @contextmanager
 def mosquitto(directory: Path) -> Iterator[int]:
-    """A broker that keeps nothing, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    config = directory / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        sys.exit("bench: mosquitto is missing: apt-get install mosquitto")
-    broker = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """The port of a broker that keeps nothing."""
+    broker = EmbeddedBroker(directory, kind="mosquitto")
+    broker.start()
     try:
-        time.sleep(0.5)
-        yield port
+        yield broker.port
     finally:
-        broker.terminate()
-        broker.wait()
+        broker.stop()
 
 
 async def fresh_database(postgres: EmbeddedPostgres, name: str) -> str:
@@ -103,8 +94,8 @@ def workers(directory: Path, port: int, dsn: str, count: int) -> Iterator[list[p
             f'[mqtt]\nport = {port}\n[database]\ndsn = "{dsn}"\n[ingest]\n{share}health_file = "{health}"\n'
         )
         command = [sys.executable, "-m", "heal7_iot", "ingest", "run", "--config", str(config)]
-        log = (directory / f"ingest{n}.log").open("wb")
-        started.append(psutil.Popen(command, stdout=log, stderr=log))
+        with (directory / f"ingest{n}.log").open("wb") as log:
+            started.append(psutil.Popen(command, stdout=log, stderr=log))
     try:
         for n in range(count):
             _wait_connected(directory / f"health{n}.json")

@@ -29,6 +29,7 @@ from gateway.sealer import Sealer
 from gateway.spool.errors import SpoolError
 from gateway.spool.thread import SpoolThread
 from gateway.spool.values import Boot, SpoolOptions
+from gateway.state_owner import claim
 from gateway.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,9 @@ class Gateway:
         config = self._config
         try:
             config.gateway.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+            fault = claim(config.gateway.state_dir, config.identity)
+            if fault is not None:
+                raise CannotStart(fault)
             boot = Boot(read_boot_id(self._boot_id_path), self._clock.now_us())
             options = SpoolOptions(config.spool.bound_bytes, config.spool.replay_window_s)
             return await stack.enter_async_context(

@@ -3,6 +3,7 @@
 Looks and tries, and changes nothing: it opens no port and no spool.
 """
 
+import contextlib
 import os
 import shutil
 import socket
@@ -16,6 +17,7 @@ from device_drivers.serial_line.options import Pms5003Options
 from device_drivers.serial_line.port import SerialPort, describe_links
 from firmware_profiles.selection import ProfileSet
 from gateway.config import GatewayConfig, device_ids
+from gateway.state_owner import owner_fault
 
 BLUETOOTH = Path("/sys/class/bluetooth")
 
@@ -74,6 +76,10 @@ def inspect(config: GatewayConfig, profiles: ProfileSet, bluetooth: Path = BLUET
         warnings.append("no [[driver]] is configured: nothing would be read")
     free_bytes, fault = _room(config)
     warnings += fault
+    # Where this user may not look, `_room` has said so.
+    with contextlib.suppress(OSError):
+        other = owner_fault(config.gateway.state_dir, config.identity)
+        warnings += [other] if other else []
     host, port = config.mqtt.host, config.mqtt.port
     answers = _answers(host, port)
     if not answers:

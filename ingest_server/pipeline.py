@@ -1,7 +1,7 @@
 """From deliveries to committed groups, receipts and acknowledgements, in that order.
 
-Invariants kept here (docs/invariants.md): nothing is acknowledged or receipted before COMMIT (4); what waits here is never the
-only copy (5): the gateways' spools have it until they see the receipt.
+Invariants kept here (docs/invariants.md): nothing is acknowledged or receipted before COMMIT (4); what waits here is
+never the only copy (5): the gateways' spools have it until they see the receipt.
 """
 
 import asyncio

@@ -64,14 +64,15 @@ def check(config: Config, as_json: AsJson = False) -> None:
     """
     loaded = _load(config)
     fault, missing = asyncio.run(_database(loaded))
+    unreachable = asyncio.run(_broker(loaded))
     found = {
-        "broker": f"{loaded.mqtt.host}:{loaded.mqtt.port}",
+        "broker": f"{loaded.mqtt.host}:{loaded.mqtt.port}, {unreachable or 'answers'}",
         "root": loaded.mqtt.root,
         "share": loaded.ingest.share,
         "receive_maximum": loaded.ingest.receive_maximum,
         "raw_retention_days": loaded.books.raw_retention_days,
         "database": fault or ("ready" if not missing else f"lacks migrations {missing}: run `heal7-iot db migrate`"),
-        "ok": fault is None and not missing,
+        "ok": fault is None and not missing and unreachable is None,
     }
     if as_json:
         show_json(found)
@@ -80,6 +81,18 @@ def check(config: Config, as_json: AsJson = False) -> None:
             typer.echo(f"{key:20} {value}")
     if not found["ok"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+async def _broker(config: IngestConfig) -> str | None:
+    """Why nothing takes connections there; None if something does."""
+    try:
+        async with asyncio.timeout(config.mqtt.connect_timeout_s):
+            _, writer = await asyncio.open_connection(config.mqtt.host, config.mqtt.port)
+            writer.close()
+            await writer.wait_closed()
+    except OSError as error:  # TimeoutError is one
+        return str(error) or "no answer"
+    return None
 
 
 async def _database(config: IngestConfig) -> tuple[str | None, list[int]]:

@@ -1,9 +1,9 @@
 """The group transaction: readings and their ledger entry, together or not at all.
 
-Invariants kept here (docs/invariants.md): readings and their ledger entry commit in one PostgreSQL transaction (3); nothing is
-settled before COMMIT (4). Both rest on the order of steps in `_write`: the ledger is claimed last, so that workers
-run their COPYs side by side, and looked at a second time under the lock, so that what another worker settled meanwhile
-undoes this attempt whole.
+Invariants kept here (docs/invariants.md): readings and their ledger entry commit in one PostgreSQL transaction (3);
+nothing is settled before COMMIT (4). Both rest on the order of steps in `write_group`: the ledger is claimed last, so that
+workers run their COPYs side by side, and looked at a second time under the lock, so that what another worker settled
+meanwhile undoes this attempt whole.
 """
 
 from collections.abc import Sequence
