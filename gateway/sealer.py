@@ -90,6 +90,7 @@ class Sealer:
                 if last and tries >= _LAST_TRIES:
                     lost = sum(one.readings for one in sealed)
                     log.error("%s: %d readings that were not yet sealed are lost with this stop", error, lost)
+                    self._spool.leave_unclean()
                     return
                 # Meanwhile the queue fills, and then drivers wait: nothing is taken that cannot be kept.
                 log.warning("%s: trying again", error)

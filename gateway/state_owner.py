@@ -4,6 +4,7 @@ An identity begins with the gateway's name. Under a new name the server knows no
 takes back all that the replay window still holds, and every reading of it would be in the database twice.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -24,11 +25,13 @@ def claim(state_dir: Path, identity: str) -> str | None:
     fault = owner_fault(state_dir, identity)
     if fault is None and owner(state_dir) is None:
         draft = _file(state_dir).with_suffix(".draft")
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(identity + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(_file(state_dir))
+        # A disk without a byte left is no reason not to start: the next start writes it.
+        with contextlib.suppress(OSError):
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(identity + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(_file(state_dir))
     return fault
 
 

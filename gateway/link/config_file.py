@@ -37,7 +37,9 @@ class Mistake:
 
     def __str__(self) -> str:
         said = f"{self.wrong}; {self.right}" if self.right else self.wrong
-        return f"{self.key}: {said}" if self.key else said
+        line = f"{self.key}: {said}" if self.key else said
+        # A quoted key may hold a line break, and it must not look like two mistakes.
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 class ConfigError(Exception):
@@ -115,6 +117,9 @@ def validated(table: Table, model: type[_M], at: Location = ()) -> _M | list[Mis
     try:
         # By way of JSON, since strict validation of Python objects would refuse lists for tuples and text for paths.
         return model.model_validate_json(json.dumps(table, default=str), strict=True)
+    except RecursionError:
+        # A dotted key of a thousand parts: TOML's reader takes it, JSON's writer does not.
+        return [Mistake(key_path(at), "is nested too deeply")]
     except ValidationError as error:
         found = error.errors(include_url=False)
         # A misspelt key shows as two mistakes, unknown and missing: the first names the cause.

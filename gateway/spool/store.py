@@ -102,21 +102,27 @@ class Spool:
                 connection.close()
         return spool
 
-    def close(self) -> None:
-        """Records a clean stop and closes the file. The spool is not to be used again. Raises SpoolUnavailable."""
+    def close(self, *, clean: bool = True) -> None:
+        """Records a clean stop and closes the file. The spool is not to be used again. Raises SpoolUnavailable.
+
+        clean False: readings were lost on the way here, and the next opening is to tell of an unclean stop.
+        """
         try:
-            if not self._tx.suspect:  # else the next opening is to look through the whole file
+            if clean and not self._tx.suspect:  # else the next opening is to look through the whole file
                 self._mark_clean()
         finally:
             self._connection.close()
 
     def _mark_clean(self) -> None:
         try:
-            self._tx.run(
-                lambda: self._connection.execute("UPDATE epochs SET clean = 1 WHERE epoch_no = ?", (self._current,))
-            )
+            self._tx.run(self._end_clean)
         except NoRoom as error:
             log.warning("the next opening will tell of an unclean stop, since there is no room to say else: %s", error)
+
+    def _end_clean(self) -> None:
+        # What was lost and found no room in the file yet is known to nobody else.
+        self._flush()
+        self._connection.execute("UPDATE epochs SET clean = 1 WHERE epoch_no = ?", (self._current,))
 
     @property
     def epoch(self) -> int:

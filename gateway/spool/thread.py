@@ -44,6 +44,7 @@ class SpoolThread:
         self._waiting: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._places = asyncio.Semaphore(WAITING)
         self._open = True
+        self._clean = True
 
     @classmethod
     @asynccontextmanager
@@ -92,6 +93,10 @@ class SpoolThread:
         # a batch that is in the spool and will be sent like any other.
         return await future
 
+    def leave_unclean(self) -> None:
+        """Readings were lost that the spool could not be told of: the next opening tells of an unclean stop."""
+        self._clean = False
+
     def _thread(
         self,
         open_spool: Callable[[], Spool],
@@ -109,7 +114,7 @@ class SpoolThread:
             self._serve(spool)
         finally:
             try:
-                spool.close()
+                spool.close(clean=self._clean)
             except SpoolError as error:
                 # The next opening tells of an unclean stop; nothing sealed is lost.
                 log.warning("spool not closed cleanly: %s", error)

@@ -39,9 +39,10 @@ async def test_a_renamed_gateway_does_not_send_again_what_was_settled(mosquitto:
 
 async def test_a_folder_of_before_this_check_is_taken_over(tmp_path: Path) -> None:
     path = write_config(tmp_path, 9)
-    async with running(path, Script()):
-        pass
+    async with running(path, Script()) as one:
+        await one.until(lambda _: True)
     owner = tmp_path / "state" / "gateway-name"
     owner.unlink()
-    async with running(path, Script()):
-        assert owner.read_text() == f"{NAME}\n"
+    async with running(path, Script()) as one:
+        await one.until(lambda _: owner.exists())
+    assert owner.read_text() == f"{NAME}\n"

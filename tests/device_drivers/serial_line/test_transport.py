@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import pwd
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -106,12 +109,27 @@ async def test_a_file_is_no_line(tmp_path: Path) -> None:
         await _open(path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
-async def test_a_port_of_others(tmp_path: Path) -> None:
-    path = tmp_path / "not-a-line"
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Root may open everything: as root, this process is `nobody` for a moment."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    yield
+    os.seteuid(before)
+
+
+async def test_a_port_of_others(nobody: None) -> None:
+    # Not pytest's folder, which `nobody` may not enter; made by whoever this process is now.
+    folder = Path(tempfile.mkdtemp())
+    path = folder / "not-a-line"
     path.touch(mode=0o000)
-    with pytest.raises(LinkLost, match="dialout"):
-        await _open(path)
+    try:
+        with pytest.raises(LinkLost, match="dialout"):
+            await _open(path)
+    finally:
+        path.unlink()
+        folder.rmdir()
 
 
 async def test_a_line_is_opened_once_at_a_time(sensor: EmulatedPms5003) -> None:
