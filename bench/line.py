@@ -54,7 +54,8 @@ async def fresh_database(postgres: EmbeddedPostgres, name: str) -> str:
     connection = await connect(postgres.dsn(name), "bench", 60)
     await migrate(connection)
     await NativePartitions().make_ahead(connection, time.time_ns() // 1000)
-    await NativePartitions().ensure(connection, time.time_ns() // 1000 - 86_400_000_000, time.time_ns() // 1000)
+    yesterday_us = time.time_ns() // 1000 - 86_400_000_000
+    await NativePartitions().ensure(connection, np.array([yesterday_us]))
     await connection.close()
     return postgres.dsn(name)
 

@@ -84,6 +84,11 @@ class ReadingQueue:
     def __len__(self) -> int:
         return len(self._groups)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._closed
+
     async def put(self, group: Sequence[Reading]) -> None:
         """Waits while the queue is full."""
         while len(self._groups) >= self._bound:

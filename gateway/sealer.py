@@ -69,12 +69,12 @@ class Sealer:
                 sealed += self._batcher.add(group, now_s)
             if groups is None or self._batcher.due_s() <= now_s:
                 sealed += self._batcher.seal()
-            await self._store(sealed, self._batcher.refused(), last=groups is None)
+            await self._store(sealed, self._batcher.refused())
             self._progress()
             if groups is None:
                 return
 
-    async def _store(self, sealed: list[Sealed], refused: Refused | None, *, last: bool) -> None:
+    async def _store(self, sealed: list[Sealed], refused: Refused | None) -> None:
         if not sealed and refused is None:
             return
         if refused is not None:
@@ -86,8 +86,9 @@ class Sealer:
             try:
                 no_room = await self._spool.run(lambda spool: _put(spool, anchor, sealed, refused, now_us))
             except SpoolUnavailable as error:
-                tries += 1
-                if last and tries >= _LAST_TRIES:
+                # The stop may come while this waits.
+                tries += self._queue.closed
+                if tries >= _LAST_TRIES:
                     lost = sum(one.readings for one in sealed)
                     log.error("%s: %d readings that were not yet sealed are lost with this stop", error, lost)
                     self._spool.leave_unclean()

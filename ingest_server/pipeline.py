@@ -135,10 +135,17 @@ class Pipeline:
             return Opened(delivery, wire.decode(delivery.payload, delivery.gateway))
         except DamagedBatch as error:
             self._counters.damaged += 1
-            log.warning("damaged batch from %s: %s; the gateway sends it again", delivery.gateway, error)
+            if _worth_a_line(self._counters.damaged):
+                log.warning(
+                    "damaged batch from %s: %s; the gateway sends it again (%d so far)",
+                    delivery.gateway,
+                    error,
+                    self._counters.damaged,
+                )
         except UnsupportedVersion as error:
             self._counters.unsupported += 1
-            log.error("%s: %s; its spool holds the batch until this server is upgraded", delivery.gateway, error)
+            if _worth_a_line(self._counters.unsupported):
+                log.error("%s: %s; its spool holds the batch until this server is upgraded", delivery.gateway, error)
         delivery.ack()
         return None
 
@@ -236,6 +243,11 @@ class Pipeline:
         if self._writer is not None:
             writer, self._writer = self._writer, None
             await writer.close()
+
+
+def _worth_a_line(count: int) -> bool:
+    """The first ten, then ever more rarely: a gateway that repeats itself must not flood the journal."""
+    return count <= 10 or count & (count - 1) == 0
 
 
 def identity(o: Opened, numbers: dict[str, int]) -> tuple[int, int, int]:

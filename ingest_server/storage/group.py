@@ -1,9 +1,9 @@
 """The group transaction: readings and their ledger entry, together or not at all.
 
 Invariants kept here (docs/invariants.md): readings and their ledger entry commit in one PostgreSQL transaction (3);
-nothing is settled before COMMIT (4). Both rest on the order of steps in `write_group`: the ledger is claimed last, so that
-workers run their COPYs side by side, and looked at a second time under the lock, so that what another worker settled
-meanwhile undoes this attempt whole.
+nothing is settled before COMMIT (4). Both rest on the order of steps in `write_group`: the ledger is claimed last,
+so that workers run their COPYs side by side, and looked at a second time under the lock, so that what another
+worker settled meanwhile undoes this attempt whole.
 """
 
 from collections.abc import Sequence
@@ -107,7 +107,7 @@ async def write_group(connection: Connection, partitions: Partitions, entries: S
     """
     rows = Rows.joined([e.rows for e in entries if e.rows is not None])
     if len(rows):
-        await partitions.ensure(connection, int(rows.times_us.min()), int(rows.times_us.max()))
+        await partitions.ensure(connection, rows.times_us)
     async with transaction(connection):
         if len(rows):
             await copy_rows(connection, rows)

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+import numpy as np
+
+from ingest_server.decoder import Int64s
 from ingest_server.storage.connection import Connection, transaction, translated
 
 
 class Partitions(Protocol):
     """Makes room for rows before the COPY that needs it."""
 
-    async def ensure(self, connection: Connection, first_us: int, last_us: int) -> None:
-        """Room for every time in [first_us, last_us], Unix µs. Must be called outside a transaction."""
+    async def ensure(self, connection: Connection, times_us: Int64s) -> None:
+        """Room for each of these times (int64, Unix µs; at least one). Must be called outside a transaction."""
 
     async def make_ahead(self, connection: Connection, now_us: int) -> None:
         """Room for what will come soon, so that no COPY has to wait for it."""
@@ -57,13 +60,10 @@ class NativePartitions:
     def __init__(self) -> None:
         self._known: set[Month] = set()
 
-    async def ensure(self, connection: Connection, first_us: int, last_us: int) -> None:
-        month, last = Month.of(first_us), Month.of(last_us)
-        while month <= last:
-            if month not in self._known:
-                await self._make(connection, month)
-                self._known.add(month)
-            month = month.next()
+    async def ensure(self, connection: Connection, times_us: Int64s) -> None:
+        for month in _months(times_us) - self._known:
+            await self._make(connection, month)
+            self._known.add(month)
 
     async def make_ahead(self, connection: Connection, now_us: int) -> None:
         month = Month.of(now_us)
@@ -80,6 +80,15 @@ class NativePartitions:
                 return
         async with transaction(connection):
             await connection.execute("SELECT iot_service.make_month(%s)", (month.start,))
+
+
+def _months(times_us: Int64s) -> set[Month]:
+    first, last = Month.of(int(times_us.min())), Month.of(int(times_us.max()))
+    if first == last:
+        return {first}
+    # Only months that occur: one late reading must not make a partition for each month since.
+    found = np.unique(times_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64))
+    return {Month(1970 + n // 12, n % 12 + 1) for n in found.tolist()}
 
 
 async def _is_attached(connection: Connection, month: Month) -> bool:

@@ -57,7 +57,7 @@ async def release(
 
     False where another command was faster: nothing was written.
     """
-    await partitions.ensure(connection, int(rows.times_us.min()), int(rows.times_us.max()))
+    await partitions.ensure(connection, rows.times_us)
     async with transaction(connection):
         cursor = await connection.execute(
             sql("release_quarantined"),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -289,9 +290,14 @@ def test_check_says_what_run_would_do(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, database: Database, empty_database: Database
 ) -> None:
     file = tmp_path / "ingest.toml"
-    file.write_text(f'[database]\ndsn = "{database.dsn}"\n')
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        port = broker.getsockname()[1]
+        file.write_text(f'[mqtt]\nport = {port}\n[database]\ndsn = "{database.dsn}"\n')
+        said = run(capsys, "ingest", "check", "--config", str(file), "--json")
+        assert (said.code, said.json["ok"], said.json["database"]) == (0, True, "ready")
+        assert said.json["broker"] == f"127.0.0.1:{port}, answers"
     said = run(capsys, "ingest", "check", "--config", str(file), "--json")
-    assert (said.code, said.json["ok"], said.json["database"]) == (0, True, "ready")
+    assert (said.code, said.json["ok"], said.json["database"]) == (1, False, "ready")
     file.write_text(f'[database]\ndsn = "{empty_database.dsn}"\n')
     said = run(capsys, "ingest", "check", "--config", str(file))
     assert said.code == 1

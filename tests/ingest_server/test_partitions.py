@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,16 +27,16 @@ def partitions(database: Database) -> list[str]:
     ]
 
 
-async def ensure(database: Database, first_us: int, last_us: int) -> None:
+async def ensure(database: Database, *times_us: int) -> None:
     connection = await connect(database.dsn, "test", 30)
     try:
-        await NativePartitions().ensure(connection, first_us, last_us)
+        await NativePartitions().ensure(connection, np.array(times_us))
     finally:
         await connection.close()
 
 
 async def test_months_are_made_over_the_end_of_a_year(database: Database) -> None:
-    await ensure(database, us(2025, 12, 31), us(2026, 2))
+    await ensure(database, us(2025, 12, 31), us(2026, 1), us(2026, 2))
     assert partitions(database) == [f"sensor_readings_{m}" for m in ("2025_12", "2026_01", "2026_02")]
     for at in ("2025-12-01", "2025-12-31 23:59:59.999999", "2026-01-01", "2026-02-28 23:59:59.999999"):
         database.query("INSERT INTO iot_service.sensor_readings VALUES (%s, now(), 1, 1, 0, 100)", at + "+00")
@@ -43,6 +44,11 @@ async def test_months_are_made_over_the_end_of_a_year(database: Database) -> Non
     for at in ("2025-11-30 23:59:59.999999", "2026-03-01"):
         with pytest.raises(Exception, match="no partition"):
             database.query("INSERT INTO iot_service.sensor_readings VALUES (%s, now(), 1, 1, 0, 100)", at + "+00")
+
+
+async def test_only_months_that_occur_are_made(database: Database) -> None:
+    await ensure(database, us(2025, 10, 5), us(2026, 11, 30), us(2026, 11))
+    assert partitions(database) == ["sensor_readings_2025_10", "sensor_readings_2026_11"]
 
 
 async def test_months_are_utc_months_whatever_the_database_thinks(database: Database) -> None:
@@ -53,12 +59,12 @@ async def test_months_are_utc_months_whatever_the_database_thinks(database: Data
 
 
 async def test_several_workers_make_the_same_month_at_once(database: Database) -> None:
-    await asyncio.gather(*(ensure(database, us(2026, 5), us(2026, 7)) for _ in range(6)))
+    await asyncio.gather(*(ensure(database, us(2026, 5), us(2026, 6), us(2026, 7)) for _ in range(6)))
     assert partitions(database) == [f"sensor_readings_2026_{m}" for m in ("05", "06", "07")]
 
 
 async def test_a_partition_has_the_index_and_the_checks_of_its_parent(database: Database) -> None:
-    await ensure(database, us(2026, 5), us(2026, 5))
+    await ensure(database, us(2026, 5))
     assert (
         database.one("SELECT count(*) FROM pg_index WHERE indrelid = 'iot_service.sensor_readings_2026_05'::regclass")
         == 1
@@ -83,10 +89,10 @@ async def test_room_is_made_ahead(database: Database) -> None:
 
 
 async def test_a_partition_that_was_archived_meanwhile_is_not_missed_by_a_new_connection(database: Database) -> None:
-    await ensure(database, us(2026, 5), us(2026, 5))
+    await ensure(database, us(2026, 5))
     database.query("ALTER TABLE iot_service.sensor_readings DETACH PARTITION iot_service.sensor_readings_2026_05")
     database.query("ALTER TABLE iot_service.sensor_readings_2026_05 SET SCHEMA public")
-    await ensure(database, us(2026, 5), us(2026, 5))
+    await ensure(database, us(2026, 5))
     assert partitions(database) == ["sensor_readings_2026_05"]
 
 
