@@ -9,11 +9,13 @@ from secrets import randbits
 
 from gateway.clock import Clock
 from gateway.config import UplinkOptions
-from gateway.conversation import Conversation, Speaker, body_limit
+from gateway.conversation import Conversation
 from gateway.link.backoff import FullJitter
 from gateway.link.broker import BrokerOptions, ProtocolChoice
 from gateway.link.session import Session
 from gateway.link.session_errors import SessionLost
+from gateway.sending import body_limit
+from gateway.speaker import Speaker
 from gateway.spool.thread import SpoolThread
 from gateway.uplink_state import UplinkState
 from gateway.window import Window, WindowLimits
