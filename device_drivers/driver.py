@@ -9,6 +9,11 @@ Clock = Callable[[], int]
 """Microseconds of this boot's monotonic clock."""
 
 
+OVERFLOWS = "queue_overflows"
+"""The fault under which a driver counts what it had to drop, oldest first, because nobody took its readings. The
+collector tells the server of such a loss; other faults are of what could not be read anyway."""
+
+
 class Driver(Protocol):
     """Owns one transport; entering opens it, leaving closes it.
 

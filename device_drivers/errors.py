@@ -1,4 +1,8 @@
-"""What can go wrong at a device; the class tells the caller what to do."""
+"""What can go wrong at a device; the class tells the caller what to do.
+
+The caller of a line or a codec is its driver. Only LinkLost is meant to leave a driver; what else leaves it is treated
+the same by who supervises it: the driver is left, and opened again with backoff.
+"""
 
 
 class DriverError(Exception):
@@ -10,7 +14,7 @@ class LinkLost(DriverError):
 
 
 class DeviceTimeout(DriverError):
-    """The device did not answer in time: skip this reading and count it."""
+    """Nothing came in time: one that asks may ask again, one that only listens takes the line for lost."""
 
 
 class ProtocolError(DriverError):

@@ -6,29 +6,31 @@ Importing this needs no hardware library: options are checked on any machine, a 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel
 
+from device_drivers.ble import presence as ble_presence
 from device_drivers.ble.options import BleOptions
 from device_drivers.driver import Clock, Driver
+from device_drivers.presence import Presence
+from device_drivers.serial_line import presence as serial_presence
 from device_drivers.serial_line.options import Pms5003Options
 from firmware_profiles.selection import ProfileSet
-
-DeviceOptions = Annotated[Pms5003Options | BleOptions, Field(discriminator="kind")]
-"""For a field of a configuration's own model; errors then carry the path in that configuration."""
-
-_DEVICE_OPTIONS: TypeAdapter[Pms5003Options | BleOptions] = TypeAdapter(DeviceOptions)
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class DriverKind(Generic[_Options]):
-    """options: what a configuration may say. open: makes a driver, which is then entered to open its line."""
+    """options: what a configuration may say. open: makes a driver, which is then entered to open its line.
+
+    look: what is there for it now, without opening anything.
+    """
 
     options: type[_Options]
     open: Callable[[_Options, ProfileSet, Clock], Driver]
+    look: Callable[[_Options], Presence]
 
 
 def _open_pms5003(options: Pms5003Options, profiles: ProfileSet, clock: Clock) -> Driver:
@@ -45,17 +47,7 @@ def _open_ble(options: BleOptions, profiles: ProfileSet, clock: Clock) -> Driver
 
 DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
     {
-        "pms5003": DriverKind(Pms5003Options, _open_pms5003),
-        "ble": DriverKind(BleOptions, _open_ble),
+        "pms5003": DriverKind(Pms5003Options, _open_pms5003, serial_presence.presence),
+        "ble": DriverKind(BleOptions, _open_ble, ble_presence.presence),
     }
 )
-
-
-def parse_options(table: Mapping[str, object]) -> Pms5003Options | BleOptions:
-    """The frozen options of one device; its `kind` says which. Raises pydantic.ValidationError with the key's path."""
-    return _DEVICE_OPTIONS.validate_python(dict(table))
-
-
-def open_driver(options: Pms5003Options | BleOptions, profiles: ProfileSet, clock: Clock) -> Driver:
-    """A driver for the device. Enter it to open its line; it raises LinkLost then, not here."""
-    return DRIVER_KINDS[options.kind].open(options, profiles, clock)

@@ -26,7 +26,7 @@ from gateway.housekeeping import keep_house
 from gateway.link.config_file import ConfigError
 from gateway.reporter import Reporter
 from gateway.sealer import Sealer
-from gateway.spool.errors import SpoolError
+from gateway.spool.errors import SpoolError, SpoolUnavailable
 from gateway.spool.thread import SpoolThread
 from gateway.spool.values import Boot, SpoolOptions
 from gateway.state_owner import claim
@@ -129,7 +129,7 @@ class Gateway:
         )
         sealer = Sealer(queue, batcher, spool, clock, sealed=uplink.wake, progress=partial(progress, "sealer"))
         async with asyncio.TaskGroup() as tasks:
-            collector = Collector(tasks, queue, self._open_driver)
+            collector = Collector(tasks, queue, self._open_driver, now_s=clock.now_s)
             report = Reporter(config, clock, spool, collector, batcher, sealer, uplink)
             seal = tasks.create_task(sealer.run(), name="seal")
             send = tasks.create_task(uplink.run(), name="uplink")
@@ -163,7 +163,11 @@ class Gateway:
             for task in background:
                 task.cancel()
             await asyncio.wait([send, *background])
-            log.info("stopped; %s", (await report.write()).line())
+            try:
+                log.info("stopped; %s", (await report.write()).line())
+            except (SpoolUnavailable, OSError) as error:
+                # All is sealed, or told as lost: a stop that raised would say otherwise.
+                log.warning("stopped; no last health report: %s", error)
 
     def _said(self) -> tuple[int, Path]:
         return len(self._config.driver), self._config.spool_path

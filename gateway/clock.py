@@ -28,11 +28,6 @@ _CLOSE_NS = 100_000
 _TRIES = 5
 
 
-def monotonic_us() -> int:
-    """Microseconds of this boot's monotonic clock."""
-    return time.monotonic_ns() // 1000
-
-
 def read_boot_id(path: Path = BOOT_ID) -> str:
     """The kernel's random name of this boot."""
     return path.read_text(encoding="ascii").strip()

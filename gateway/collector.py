@@ -1,6 +1,6 @@
 """Reads every device, each in a task of its own: one that fails harms no other.
 
-The gateway's one supervisor: the only broad `except` is here, around one driver.
+The drivers' one supervisor: its broad `except`s stand around one driver each, as a bug may be anywhere in it.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from device_drivers.driver import Driver
+from device_drivers.driver import OVERFLOWS, Driver
 from device_drivers.errors import DriverError, LinkLost
 from device_drivers.reading import Reading
 from firmware_profiles.errors import ProfileError
@@ -70,6 +70,14 @@ class DeviceRate:
     last_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Overrun:
+    """Readings, nobody knows how many, that came faster than they were taken. Monotonic µs."""
+
+    from_us: int
+    to_us: int
+
+
 class ReadingQueue:
     """What was read and is not yet in a batch; bounded, so that a slow disk slows the drivers and not the memory."""
 
@@ -80,6 +88,7 @@ class ReadingQueue:
         self._room = asyncio.Event()
         self._room.set()
         self._closed = False
+        self._overrun: Overrun | None = None
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -90,12 +99,25 @@ class ReadingQueue:
         return self._closed
 
     async def put(self, group: Sequence[Reading]) -> None:
-        """Waits while the queue is full."""
-        while len(self._groups) >= self._bound:
-            self._room.clear()
-            await self._room.wait()
-        self._groups.append(group)
-        self._changed.set()
+        """Waits while the queue is full. Takes the group also where that is cancelled: no device gives it again."""
+        try:
+            while len(self._groups) >= self._bound:
+                self._room.clear()
+                await self._room.wait()
+        finally:
+            # Beyond the bound by no more than one for each driver that is being stopped.
+            self._groups.append(group)
+            self._changed.set()
+
+    def lost(self, from_us: int, to_us: int) -> None:
+        """Some readings of this time (monotonic µs) will never come."""
+        before = self._overrun or Overrun(from_us, to_us)
+        self._overrun = Overrun(min(before.from_us, from_us), max(before.to_us, from_us, to_us))
+
+    def overrun(self) -> Overrun | None:
+        """What was lost since this was asked last."""
+        overrun, self._overrun = self._overrun, None
+        return overrun
 
     def close(self) -> None:
         """Nothing comes any more: what waits is still given."""
@@ -202,6 +224,8 @@ class Collector:
         health.name = driver.name
         health.openings += 1
         counted: dict[str, int] = {}
+        # A driver that drops something drops what is older than all it holds: it lies between two groups.
+        taken_us = self._now_us()
         # Entered and left by hand, each with a bound: a line that hangs in the kernel would keep its supervisor, and
         # with it a stop, for ever. Left also where entering failed half way.
         try:
@@ -212,19 +236,40 @@ class Collector:
             try:
                 async for group in stream:
                     self._note(group, health)
-                    faults = driver.faults
-                    if faults != counted:
-                        health.count_faults(counted, faults)
-                        counted = dict(faults)
+                    before_us = taken_us
                     if group:
-                        await self._queue.put(group)
+                        taken_us = _within(group[-1].taken_at_us, self._now_us())
+                    counted = self._count(driver, health, counted, before_us, taken_us)
+                    if group:
+                        await self._put(group, taken_us)
             finally:
                 # A generator that is left to the garbage collector would use its line after it was closed.
                 if isinstance(stream, AsyncGenerator):
                     await stream.aclose()
         finally:
-            health.count_faults(counted, driver.faults)
+            self._count(driver, health, counted, taken_us, self._now_us())
             await _leave(driver)
+
+    def _count(
+        self, driver: Driver, health: DriverHealth, counted: dict[str, int], from_us: int, to_us: int
+    ) -> dict[str, int]:
+        """Adds what the driver counted since `counted`; what it dropped, it dropped between these times."""
+        faults = dict(driver.faults)
+        health.count_faults(counted, faults)
+        if faults.get(OVERFLOWS, 0) > counted.get(OVERFLOWS, 0):
+            self._queue.lost(from_us, to_us)
+        return faults
+
+    async def _put(self, group: Sequence[Reading], taken_us: int) -> None:
+        try:
+            await self._queue.put(group)
+        except asyncio.CancelledError:
+            # It had to wait when it was stopped: what its device said meanwhile is lost with it.
+            self._queue.lost(taken_us, self._now_us())
+            raise
+
+    def _now_us(self) -> int:
+        return int(self._now_s() * 1_000_000)
 
     def _note(self, group: Sequence[Reading], health: DriverHealth) -> None:
         now_s = self._now_s()
@@ -246,6 +291,11 @@ class _Supervised:
     options: BaseModel
     health: DriverHealth
     task: "asyncio.Task[None]"
+
+
+def _within(taken_at_us: int, now_us: int) -> int:
+    # A driver's bug must not put a time on record that nothing can store.
+    return taken_at_us if type(taken_at_us) is int and 0 <= taken_at_us <= now_us else now_us
 
 
 async def _stop(running: Sequence[_Supervised]) -> None:

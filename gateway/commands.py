@@ -161,7 +161,7 @@ def _described(found: Findings) -> str:
         there = {True: "found", False: "NOT FOUND", None: ""}[driver.found]
         lines.append(f"driver    {driver.kind} on {driver.line}: {there}".rstrip(": "))
         for device in driver.devices:
-            profile = device.profile or ("NO PROFILE" if device.firmware else "profile by the firmware that it states")
+            profile = device.profile or ("NO PROFILE" if device.raw_only else "profile by the firmware that it states")
             named = " ".join(part for part in (device.model, device.firmware) if part)
             lines.append(f"  device  {device.device}: {named}, {profile}")
     lines += [f"warning   {warning}" for warning in found.warnings]
@@ -173,6 +173,8 @@ def _told(report: HealthReport, age_s: float, running: bool) -> str:
         f"gateway   {report.gateway}: {'runs' if running else 'DOES NOT RUN'}, said so {age_s:.0f} s ago",
         f"line      {report.line()}",
     ]
+    if not report.spool.reserve:
+        lines.append(f"disk      FULL: its last reserve is given up, {report.no_room} readings found no room")
     for driver in report.drivers:
         age = "never" if driver.last_reading_age_s is None else f"{driver.last_reading_age_s:.0f} s before"
         lines.append(f"driver    {driver.name}: {driver.state}, last reading {age}, {driver.failures} failures")

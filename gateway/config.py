@@ -73,6 +73,7 @@ class UplinkOptions(BaseModel):
 
     live: batches sealed since the connection; backlog: older ones. `*_batches`, `*_bytes` bound what is sent and not
     settled. resend_first_s, resend_longest_s: a batch without a receipt is sent again after at least the first.
+    heartbeat_s: between two statuses; the server calls a gateway silent that misses some, so 30 s at most.
     audit_wait_s: how long a new connection waits for the server's books before it sends old batches.
     spread_s: old batches start after a random part of this, so that a fleet does not come at once.
     drain_s: how long a stop waits for receipts of what was sealed last.
@@ -86,7 +87,7 @@ class UplinkOptions(BaseModel):
     backlog_bytes: Annotated[int, Field(ge=131_072, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
     resend_first_s: Annotated[float, Field(ge=0.1, le=600)] = 5.0
     resend_longest_s: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
-    heartbeat_s: Annotated[float, Field(ge=0.1, le=300)] = 30.0
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=30)] = 30.0
     audit_wait_s: Annotated[float, Field(ge=0, le=60)] = 5.0
     spread_s: Annotated[float, Field(ge=0, le=300)] = 2.0
     drain_s: Annotated[float, Field(ge=0, le=60)] = 3.0

@@ -43,7 +43,10 @@ class DeviceReport(BaseModel):
 
 
 class SpoolReport(BaseModel):
-    """The spool. held: unsettled. sealed, settled, dropped, unsealed_lost: readings since the file was made."""
+    """The spool. held: unsettled. sealed, settled, dropped, unsealed_lost: readings since the file was made.
+
+    reserve: whether the disk's last bytes are still set aside; where not, the disk is (or was) full.
+    """
 
     model_config = _FROZEN
 
@@ -52,6 +55,7 @@ class SpoolReport(BaseModel):
     held_bytes: int
     bound_bytes: int
     file_bytes: int
+    reserve: bool
     sealed: int
     settled: int
     dropped: dict[str, int]
@@ -91,7 +95,8 @@ class ClockReport(BaseModel):
 
 
 class HealthReport(BaseModel):
-    """All of it. readings: taken from drivers since the start; waiting: not sealed yet; refused: no batch can hold."""
+    """All of it. Readings since the start: `readings` taken from drivers; refused: no batch can hold; no_room: the disk
+    had none, told as a gap. waiting: not sealed yet."""
 
     model_config = _FROZEN
 
@@ -106,6 +111,7 @@ class HealthReport(BaseModel):
     readings_per_s: float
     waiting: int
     refused: int
+    no_room: int
     clock: ClockReport
     spool: SpoolReport
     uplink: UplinkReport
@@ -116,10 +122,12 @@ class HealthReport(BaseModel):
         """For the log: what an operator asks first."""
         reading = sum(driver.state == "reading" for driver in self.drivers)
         spool, uplink = self.spool, self.uplink
+        full = "" if spool.reserve else f"the disk is full, {self.no_room} readings found no room; "
         return (
             f"{self.readings_per_s:.1f} readings/s of {len(self.devices)} devices, {reading} of {len(self.drivers)} "
             f"drivers reading; {spool.held_readings} readings in {spool.held_batches} batches not settled; "
-            f"sealed {spool.sealed}, settled {spool.settled}, dropped {sum(spool.dropped.values())}; {uplink.session}"
+            f"sealed {spool.sealed}, settled {spool.settled}, dropped {sum(spool.dropped.values())}; {full}"
+            f"{uplink.session}"
         )
 
 

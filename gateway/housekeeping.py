@@ -36,6 +36,8 @@ def request_trust(state_dir: Path, ledger: str) -> None:
     draft = path.with_suffix(".draft")
     try:
         with draft.open("w", encoding="utf-8") as file:
+            # Of root under umask 077 the daemon, which is another user, could not read it.
+            os.fchmod(file.fileno(), 0o644)
             file.write(ledger)
             file.flush()
             os.fsync(file.fileno())

@@ -12,14 +12,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from device_drivers.ble.options import BleOptions
-from device_drivers.serial_line.options import Pms5003Options
-from device_drivers.serial_line.port import SerialPort, describe_links
+from device_drivers.registry import DRIVER_KINDS
 from firmware_profiles.selection import ProfileSet
-from gateway.config import GatewayConfig, device_ids
+from gateway.config import GatewayConfig, Kinds
 from gateway.state_owner import owner_fault
-
-BLUETOOTH = Path("/sys/class/bluetooth")
 
 _BROKER_TIMEOUT_S = 3.0
 
@@ -27,7 +23,10 @@ _FROZEN = ConfigDict(frozen=True)
 
 
 class DeviceFinding(BaseModel):
-    """One device. profile: what would decode it; None where that is seen only from what it sends, or nothing would."""
+    """One device. profile: what would decode it; None where that is seen only from what it sends, or nothing would.
+
+    raw_only: nothing would, whatever it sends.
+    """
 
     model_config = _FROZEN
 
@@ -35,6 +34,7 @@ class DeviceFinding(BaseModel):
     model: str
     firmware: str
     profile: str | None
+    raw_only: bool
 
 
 class DriverFinding(BaseModel):
@@ -64,12 +64,12 @@ class Findings(BaseModel):
     warnings: tuple[str, ...]
 
 
-def inspect(config: GatewayConfig, profiles: ProfileSet, bluetooth: Path = BLUETOOTH) -> Findings:
+def inspect(config: GatewayConfig, profiles: ProfileSet, kinds: Kinds = DRIVER_KINDS) -> Findings:
     """Looks at this machine as it is now. Takes some seconds where the broker does not answer."""
     warnings: list[str] = []
     drivers = []
     for i, options in enumerate(config.driver):
-        finding, faults = _driver(options, profiles, bluetooth)
+        finding, faults = _driver(options, profiles, kinds)
         drivers.append(finding)
         warnings += [f"driver[{i}]: {fault}" for fault in faults]
     if not drivers:
@@ -97,59 +97,27 @@ def inspect(config: GatewayConfig, profiles: ProfileSet, bluetooth: Path = BLUET
     )
 
 
-def _driver(options: BaseModel, profiles: ProfileSet, bluetooth: Path) -> tuple[DriverFinding, list[str]]:
-    if isinstance(options, Pms5003Options):
-        found, fault = _serial(options.port)
-        device = _device(options.device, options.model, options.firmware, profiles)
-        line = str(options.port)
-        devices = [device]
-    elif isinstance(options, BleOptions):
-        found = (bluetooth / options.adapter).exists()
-        fault = [] if found else [f"no Bluetooth adapter {options.adapter}; {_adapters(bluetooth)}"]
-        devices = [_device(one.device, one.model, one.firmware, profiles) for one in options.device]
-        line = options.adapter
-    else:
-        named = [name for _, name in device_ids(options)]
-        kind = str(getattr(options, "kind", ""))
-        devices = [DeviceFinding(device=name, model="", firmware="", profile=None) for name in named]
-        return DriverFinding(kind=kind, line="", found=None, devices=tuple(devices)), []
-    unknown = [
-        f"no firmware profile for {one.model} firmware {one.firmware}: {one.device} would give raw bytes only"
-        for one in devices
-        if one.profile is None and one.firmware
-    ]
-    return DriverFinding(kind=options.kind, line=line, found=found, devices=tuple(devices)), fault + unknown
-
-
-def _device(device: str, model: str, firmware: str, profiles: ProfileSet) -> DeviceFinding:
-    profile = profiles.select(model, firmware) if firmware else None
-    return DeviceFinding(
-        device=device, model=model, firmware=firmware, profile=profile.name if profile is not None else None
-    )
-
-
-def _serial(port: SerialPort) -> tuple[bool, list[str]]:
-    if not isinstance(port.address, str):
-        # Listing ports needs the serial library, which the machine that only checks a file may not have.
-        from device_drivers.transport import paths_of
-
-        paths = paths_of(port.address)
-        if len(paths) == 1:
-            return True, []
-        if paths:
-            return False, [f"{port} is not unique: {' and '.join(paths)}; name a link from /dev/serial/by-path"]
-        return False, [f"no adapter {port} is plugged in; {describe_links()}"]
-    path = Path(port.address)
-    if not path.exists():
-        return False, [f"{port} is not there; {describe_links()}"]
-    if not os.access(path, os.R_OK | os.W_OK):
-        return True, [f"this user may not open {port}; add it to the group that owns the port, usually dialout"]
-    return True, []
-
-
-def _adapters(bluetooth: Path) -> str:
-    there = sorted(entry.name for entry in bluetooth.iterdir()) if bluetooth.is_dir() else []
-    return f"there is {', '.join(there)}" if there else "there is none"
+def _driver(options: BaseModel, profiles: ProfileSet, kinds: Kinds) -> tuple[DriverFinding, list[str]]:
+    kind = str(getattr(options, "kind", ""))
+    presence = kinds[kind].look(options)
+    devices, warnings = [], list(presence.faults)
+    for one in presence.devices:
+        profile = profiles.select(one.model, one.firmware) if one.firmware else None
+        # Where the device states its firmware, only a model that no profile names is known to be in vain.
+        raw_only = profile is None if one.firmware else one.model not in profiles.models()
+        if raw_only:
+            what = f"{one.model} firmware {one.firmware}" if one.firmware else f"model {one.model}"
+            warnings.append(f"no firmware profile for {what}: {one.device} would give raw bytes only")
+        devices.append(
+            DeviceFinding(
+                device=one.device,
+                model=one.model,
+                firmware=one.firmware,
+                profile=profile.name if profile is not None else None,
+                raw_only=raw_only,
+            )
+        )
+    return DriverFinding(kind=kind, line=presence.line, found=presence.found, devices=tuple(devices)), warnings
 
 
 def _room(config: GatewayConfig) -> tuple[int, list[str]]:

@@ -101,6 +101,7 @@ class Reporter:
             readings_per_s=round(sum(device.readings_per_s for device in devices), 3),
             waiting=self._batcher.waiting(),
             refused=sealer.refused,
+            no_room=sealer.no_room,
             clock=ClockReport(
                 source=None if anchor is None else anchor.source.name.lower(),
                 uncertainty_us=None if anchor is None else anchor.uncertainty_us,
@@ -111,6 +112,7 @@ class Reporter:
                 held_bytes=usage.bytes,
                 bound_bytes=usage.bound_bytes,
                 file_bytes=usage.file_bytes,
+                reserve=usage.reserve,
                 sealed=counted.sealed_readings,
                 settled=counted.settled_readings,
                 dropped=dict(counted.dropped),

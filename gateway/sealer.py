@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.batcher import Batcher, Refused, Sealed
 from gateway.clock import Clock
-from gateway.collector import ReadingQueue
+from gateway.collector import Overrun, ReadingQueue
 from gateway.link.anchor import Anchor
 from gateway.link.backoff import FullJitter
 from gateway.spool.errors import SpoolUnavailable
@@ -69,22 +69,24 @@ class Sealer:
                 sealed += self._batcher.add(group, now_s)
             if groups is None or self._batcher.due_s() <= now_s:
                 sealed += self._batcher.seal()
-            await self._store(sealed, self._batcher.refused())
+            await self._store(sealed, self._batcher.refused(), self._queue.overrun())
             self._progress()
             if groups is None:
                 return
 
-    async def _store(self, sealed: list[Sealed], refused: Refused | None) -> None:
-        if not sealed and refused is None:
+    async def _store(self, sealed: list[Sealed], refused: Refused | None, overrun: Overrun | None) -> None:
+        if not sealed and refused is None and overrun is None:
             return
         if refused is not None:
             self._tell(refused)
+        if overrun is not None:
+            log.warning("readings came faster than they could be taken: some were dropped, and will be told as a gap")
         anchor, now_us = self._clock.read_anchor(), self._clock.now_us()
         backoff = FullJitter(_RETRY_FIRST_S, _RETRY_LONGEST_S)
         tries = 0
         while True:
             try:
-                no_room = await self._spool.run(lambda spool: _put(spool, anchor, sealed, refused, now_us))
+                no_room = await self._spool.run(lambda spool: _put(spool, anchor, sealed, refused, overrun, now_us))
             except SpoolUnavailable as error:
                 # The stop may come while this waits.
                 tries += self._queue.closed
@@ -111,7 +113,14 @@ class Sealer:
         self.state.last_fault = refused.fault
 
 
-def _put(spool: Spool, anchor: Anchor | None, sealed: list[Sealed], refused: Refused | None, now_us: int) -> int:
+def _put(
+    spool: Spool,
+    anchor: Anchor | None,
+    sealed: list[Sealed],
+    refused: Refused | None,
+    overrun: Overrun | None,
+    now_us: int,
+) -> int:
     """One transaction for all of it; how many readings found no room."""
     spool.set_anchor(anchor)
     no_room = 0
@@ -122,4 +131,6 @@ def _put(spool: Spool, anchor: Anchor | None, sealed: list[Sealed], refused: Ref
         first_us = now_us if refused.first_us is None else refused.first_us
         last_us = now_us if refused.last_us is None else refused.last_us
         spool.record_loss("unencodable", refused.readings, first_us, last_us)
+    if overrun is not None:
+        spool.record_loss("overrun", None, overrun.from_us, overrun.to_us)
     return no_room

@@ -88,7 +88,7 @@ class Sending:
 
     def server_is(self, online: bool) -> None:
         """While it is not, nothing is sent; when it comes back the backlog waits for `open_backlog`."""
-        if not online or not self._online:
+        if not online:
             self._backlog_open = False
         self._online = online
         self._wake.set()

@@ -33,12 +33,12 @@ class Lane(Enum):
 class WindowLimits:
     """Bounds of what is sent and not settled, and of the time until it is sent again (seconds)."""
 
-    live_batches: int = 64
-    live_bytes: int = 4 * 1024 * 1024
-    backlog_batches: int = 128
-    backlog_bytes: int = 4 * 1024 * 1024
-    resend_first_s: float = 5.0
-    resend_longest_s: float = 60.0
+    live_batches: int
+    live_bytes: int
+    backlog_batches: int
+    backlog_bytes: int
+    resend_first_s: float
+    resend_longest_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,6 @@ class Window:
     def batches(self, lane: Lane) -> int:
         """Batches of the lane under way."""
         return self._count[lane]
-
-    def bytes(self, lane: Lane) -> int:
-        """Bytes of the lane under way."""
-        return self._bytes[lane]
 
     def room(self, lane: Lane) -> Room:
         """What may be sent now."""

@@ -16,7 +16,7 @@ from device_drivers.ble.bthome import UUIDS, Advert
 from device_drivers.ble.link import LINK_ERRORS, cut_connection, explain, link_errors
 from device_drivers.ble.options import BleOptions
 from device_drivers.ble.sensor import BleSensor
-from device_drivers.driver import Clock, Driver
+from device_drivers.driver import OVERFLOWS, Clock, Driver
 from device_drivers.errors import LinkLost
 from device_drivers.reading import Reading
 from firmware_profiles.selection import ProfileSet
@@ -163,7 +163,7 @@ class BleDriver:
             return
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
-            self._faults["queue_overflows"] += 1
+            self._faults[OVERFLOWS] += 1
         self._waiting.append(Advert(address, data.rssi, uuid, data.service_data[uuid], self._clock()))
         self._arrived.set()
 

@@ -33,7 +33,6 @@ class BleDeviceOptions(BaseModel):
     device: str
     model: Annotated[str, Field(min_length=1, max_length=128)] = "BTHome"
     firmware: Annotated[str, Field(pattern=r"^\d{1,5}(\.\d{1,5}){0,3}$")] = "2"
-    zone: Annotated[str, Field(max_length=128)] = ""
     bindkey: SecretStr | None = None
 
     @field_validator("address")

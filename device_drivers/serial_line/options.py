@@ -31,11 +31,11 @@ PortSelector = Annotated[SerialPort, PlainValidator(_port), PlainSerializer(str,
 
 
 class Pms5003Options(BaseModel):
-    """A Plantower PMS5003 or PMS7003 that sends by itself (active mode, its state after power-up).
+    """A Plantower PMS5003, PMS7003 or other with their frames that sends by itself (active mode, as after power-up).
 
+    model: as a firmware profile names it; without such a profile the frames are kept undecoded.
     firmware: empty to take the version that each frame states; set it for a sensor whose version byte says nothing.
-    zone: where it hangs, for people. silence_s: without a byte for so long the line counts as lost; a frame comes
-    every 0.2 to 2.3 s.
+    silence_s: without a byte for so long the line counts as lost; a frame comes every 0.2 to 2.3 s.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -43,7 +43,6 @@ class Pms5003Options(BaseModel):
     kind: Literal["pms5003"]
     device: Annotated[WireText, Field(min_length=1)]
     port: PortSelector
-    model: Literal["PMS5003", "PMS7003"] = "PMS5003"
+    model: Annotated[WireText, Field(min_length=1)] = "PMS5003"
     firmware: WireText = ""
-    zone: WireText = ""
     silence_s: Annotated[float, Field(gt=0, le=3600)] = 10.0

@@ -13,7 +13,6 @@ from gateway.link.ranges import RangeSet
 from gateway.link.wire import Gap
 from gateway.spool.rows import split_id
 from gateway.spool.state import Loss, State, by_epoch
-from gateway.spool.values import Counters
 
 MERGE_US = 60_000_000
 """Losses of unsealed readings that follow each other so closely are one: a storm must not fill the disk."""
@@ -30,7 +29,6 @@ _SELECT = (
 
 def record(connection: sqlite3.Connection, state: State, loss: Loss) -> State:
     """Writes a loss, or adds it to the one before it."""
-    counted = _counted(state.counted, loss)
     before = state.next_loss - 1
     if loss.batch is None and before in state.open_losses:
         known = select(connection, before, before + 1)
@@ -39,41 +37,29 @@ def record(connection: sqlite3.Connection, state: State, loss: Loss) -> State:
             connection.execute(
                 "UPDATE losses SET readings = ?, to_us = ? WHERE loss_no = ?", (merged.readings, merged.to_us, before)
             )
-            return replace(state, counted=counted)
-    return replace(_insert(connection, state, loss), counted=counted)
+            return state
+    return _insert(connection, state, loss)
 
 
 def merge(earlier: Loss, later: Loss) -> Loss | None:
     """Both losses as one, where they are of one kind and follow each other."""
     if earlier.batch is not None or later.batch is not None or earlier.reason != later.reason:
         return None
-    if earlier.readings is None or later.readings is None:
+    # A number that is known would be lost in a sum with one that is not.
+    if (earlier.readings is None) is not (later.readings is None):
         return None
     if not earlier.from_boot == earlier.to_boot == later.from_boot == later.to_boot:
         return None
     if not earlier.from_us <= later.from_us <= earlier.to_us + MERGE_US:
         return None
-    return replace(earlier, readings=earlier.readings + later.readings, to_us=max(earlier.to_us, later.to_us))
+    both = None if earlier.readings is None or later.readings is None else earlier.readings + later.readings
+    return replace(earlier, readings=both, to_us=max(earlier.to_us, later.to_us))
 
 
 def _insert(connection: sqlite3.Connection, state: State, loss: Loss) -> State:
     number = state.next_loss
     connection.execute(_INSERT, (number, *astuple(loss)))
     return replace(state, open_losses=state.open_losses | RangeSet([(number, number + 1)]), next_loss=number + 1)
-
-
-def _counted(counted: Counters, loss: Loss) -> Counters:
-    if not loss.readings:
-        return counted
-    if loss.batch is None:
-        return replace(counted, unsealed=_plus(counted.unsealed.items(), loss))
-    return replace(counted, dropped=_plus(counted.dropped.items(), loss))
-
-
-def _plus(items: Iterable[tuple[str, int]], loss: Loss) -> dict[str, int]:
-    sums = dict(items)
-    sums[loss.reason] = sums.get(loss.reason, 0) + (loss.readings or 0)
-    return sums
 
 
 def select(connection: sqlite3.Connection, first: int, end: int) -> list[Loss]:

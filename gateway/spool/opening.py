@@ -90,9 +90,7 @@ def begin_boot(connection: sqlite3.Connection, state: State, boot: Boot, last_us
         "INSERT INTO boots (boot_no, boot_id, started_us) VALUES (?, ?, ?)", (number, boot.boot_id, boot.now_us)
     )
     boots[number] = BootRow(number, boot.boot_id, None, None)
-    return State(
-        state.epochs, boots, state.ledger, state.anchor, state.held, state.open_losses, state.next_loss, state.counted
-    )
+    return State(state.epochs, boots, state.ledger, state.anchor, state.held, state.open_losses, state.next_loss)
 
 
 def begin_epoch(

@@ -29,12 +29,7 @@ def settle(
     """Marks `ranges`, which are not settled by a receipt yet; how many batches are no longer to be sent."""
     leaving = ranges & epoch.unsent
     amount = tally(connection, epoch, leaving)
-    counted = replace(
-        state.counted,
-        settled_batches=state.counted.settled_batches + amount.batches,
-        settled_readings=state.counted.settled_readings + amount.readings,
-    )
-    state = replace(state, held=state.held - amount, counted=counted)
+    state = replace(state, held=state.held - amount)
     state = state.with_epoch(replace(epoch, received=epoch.received | ranges))
     state = _excuse(connection, state, epoch, leaving, settled=True)
     key = epoch.number << HOUR_BITS | hour
@@ -73,12 +68,7 @@ def take_back(connection: sqlite3.Connection, state: State, epoch: Epoch, ranges
                 (batches - amount.batches, readings - amount.readings, pack_ranges(known - lost, key), key),
             )
     again = tally(connection, epoch, back & epoch.present)
-    counted = replace(
-        state.counted,
-        settled_batches=state.counted.settled_batches - again.batches,
-        settled_readings=state.counted.settled_readings - again.readings,
-    )
-    state = replace(state, held=state.held + again, counted=counted)
+    state = replace(state, held=state.held + again)
     state = state.with_epoch(replace(epoch, received=epoch.received - back))
     state = _excuse(connection, state, epoch, back & epoch.present, settled=False)
     return state, again.batches

@@ -13,7 +13,6 @@ from gateway.link.ranges import RangeSet
 from gateway.spool.database import unpack_ranges
 from gateway.spool.errors import SpoolCorrupt
 from gateway.spool.rows import batch_id, split_id
-from gateway.spool.values import Counters
 
 HOUR_BITS = 24
 ROW_BYTES = 64
@@ -116,7 +115,6 @@ class State:
     held: Held = Held()
     open_losses: RangeSet = NOTHING
     next_loss: int = 1
-    counted: Counters = field(default_factory=Counters)
     pending: tuple[Loss, ...] = ()
 
     def with_epoch(self, epoch: Epoch) -> "State":

@@ -32,7 +32,7 @@ from gateway.spool.reserve import Reserve
 from gateway.spool.rows import INSERT, SELECT, Row, batch_id, read_row, split_id
 from gateway.spool.state import ROW_BYTES, Held, Loss, State, tally
 from gateway.spool.transactions import NoRoom, Outcome, Transactions
-from gateway.spool.values import Boot, Identity, SpoolOptions, Stored, Usage
+from gateway.spool.values import Books, Boot, Identity, SpoolOptions, Stored, Usage
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ GAP_ROOM = 196_608
 GAP_ENTRIES = 512
 """Entries of a gap batch: each takes some 100 bytes before compression, and a batch has 128 KiB."""
 BOOK_EPOCHS = 64
-"""Epochs in the books: a status of more would outgrow its message. Those left out wait until others have gone."""
+"""Epochs in the books: a status of more would outgrow its message."""
 BOOK_SPANS = 200
 """Ranges of one epoch in the books (WIRE.md §5)."""
 ROOM_AT_ONCE = 262_144
@@ -303,13 +303,27 @@ class Spool:
 
     # -- the books
 
-    def books(self) -> tuple[EpochBook, ...]:
-        """The books of every epoch, as a status tells them: consistent, since one thread owns them all."""
-        newest = sorted(self._state.epochs.items())[-BOOK_EPOCHS:]
-        return tuple(
-            EpochBook(epoch=e.epoch, next=e.next, sealed=e.sealed, held=e.unsettled.coarse(BOOK_SPANS))
-            for _, e in newest
+    def books(self) -> Books:
+        """The books of every epoch, as a status tells them: consistent, since one thread owns them all.
+
+        Where they are too many: that of this opening, then the oldest that hold something, then the newest others.
+        """
+        every = self._state.epochs
+        others = sorted(every.keys() - {self._current})
+        holding = [number for number in others if every[number].unsettled]
+        done = [number for number in reversed(others) if not every[number].unsettled]
+        listed = sorted([self._current, *holding, *done][:BOOK_EPOCHS])
+        return Books(
+            tuple(
+                EpochBook(epoch=e.epoch, next=e.next, sealed=e.sealed, held=e.unsettled.coarse(BOOK_SPANS))
+                for e in (every[number] for number in listed)
+            ),
+            whole=len(listed) == len(every),
         )
+
+    def ends(self) -> list[Identity]:
+        """Where each epoch ends (the seq after its last), oldest first: the last is what is sealed next."""
+        return [Identity(e.epoch, e.next) for _, e in sorted(self._state.epochs.items())]
 
     def usage(self) -> Usage:
         """How full the spool is."""
@@ -321,7 +335,6 @@ class Spool:
             held.readings,
             self._used(),
             self._reserve.held,
-            self._state.counted,
             whole_file(self._connection, self._state),
         )
 
@@ -348,16 +361,7 @@ class Spool:
                 present=e.present | RangeSet([(e.next, e.next + 1)]),
             )
         )
-        counted = self._state.counted
-        self._state = replace(
-            self._state,
-            held=self._state.held + Held(1, readings, len(body.stored) + ROW_BYTES),
-            counted=replace(
-                counted,
-                sealed_batches=counted.sealed_batches + 1,
-                sealed_readings=counted.sealed_readings + readings,
-            ),
-        )
+        self._state = replace(self._state, held=self._state.held + Held(1, readings, len(body.stored) + ROW_BYTES))
         self._keep_bound(self._options.bound_bytes - GAP_ROOM)
         return Identity(e.epoch, e.next)
 

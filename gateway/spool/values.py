@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.link.status import EpochBook
+
 
 class Identity(NamedTuple):
     """A batch of this gateway; used once, for ever."""
@@ -19,6 +21,14 @@ class Stored:
     identity: Identity
     size_bytes: int
     readings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a status lists, oldest epoch first. whole: no epoch of the file was left out."""
+
+    epochs: tuple[EpochBook, ...]
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class SpoolOptions:
     """
 
     bound_bytes: int
-    replay_window_s: float = 72 * 3600
+    replay_window_s: float
     reserve_bytes: int = 4_194_304
 
     def __post_init__(self) -> None:
@@ -83,5 +93,4 @@ class Usage:
     readings: int
     file_bytes: int
     reserve: bool
-    since_opening: Counters
     whole_file: Counters

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from device_drivers.driver import Clock, Driver
+from device_drivers.driver import OVERFLOWS, Clock, Driver
+from device_drivers.presence import Presence
 from device_drivers.reading import Reading, Series
 from device_drivers.registry import DriverKind
 from firmware_profiles.selection import ProfileSet
@@ -40,6 +41,7 @@ class Script:
         self.opened: list[str] = []
         self.closed: list[str] = []
         self.open_fault: dict[str, Exception] = {}
+        self.dropped: dict[str, int] = {}
         self._clock: Clock = lambda: 0
 
     def give(self, device: str, *values: float) -> None:
@@ -52,6 +54,10 @@ class Script:
     def fail(self, device: str, error: Exception) -> None:
         self._steps[device].put_nowait(error)
 
+    def drop(self, device: str, count: int) -> None:
+        """As if the driver had dropped so many more, before what is given next."""
+        self.dropped[device] = self.dropped.get(device, 0) + count
+
     def kinds(self) -> Kinds:
         """A registry with this script as its only kind of driver."""
 
@@ -59,7 +65,7 @@ class Script:
             self._clock = clock
             return _Scripted(options, self)
 
-        kind: DriverKind[Any] = DriverKind(ScriptedOptions, make)
+        kind: DriverKind[Any] = DriverKind(ScriptedOptions, make, _presence)
         return {"scripted": kind}
 
     def open(self, options: BaseModel) -> Driver:
@@ -71,10 +77,15 @@ class Script:
         return await self._steps[device].get()
 
 
+def _presence(options: ScriptedOptions) -> Presence:
+    return Presence(options.port, None, (), ())
+
+
 class _Scripted:
     def __init__(self, options: ScriptedOptions, script: Script) -> None:
         self._options = options
         self._script = script
+        self._dropped = script.dropped.get(options.device, 0)
 
     @property
     def name(self) -> str:
@@ -82,7 +93,8 @@ class _Scripted:
 
     @property
     def faults(self) -> dict[str, int]:
-        return {}
+        dropped = self._script.dropped.get(self._options.device, 0) - self._dropped
+        return {OVERFLOWS: dropped} if dropped else {}
 
     async def __aenter__(self) -> Self:
         if fault := self._script.open_fault.get(self._options.device):

@@ -26,7 +26,7 @@ PLANTOWER = bytes.fromhex("424d001c0005000d00160005000d001602fd00fc001d000f00060
 
 def spool_of(directory: Path) -> Usage:
     """What is in the spool that a gateway left."""
-    spool = Spool.open(directory / "state" / "spool.sqlite3", SpoolOptions(2**30), Boot("later", 0), None)
+    spool = Spool.open(directory / "state" / "spool.sqlite3", SpoolOptions(2**30, 3600.0), Boot("later", 0), None)
     try:
         return spool.usage()
     finally:

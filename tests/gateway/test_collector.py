@@ -3,14 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from device_drivers.driver import OVERFLOWS
 from device_drivers.errors import LinkLost, ProtocolError
 from device_drivers.reading import Reading
-from gateway.collector import Collector, OpenDriver, ReadingQueue
+from gateway.batcher import Batcher
+from gateway.clock import Clock
+from gateway.collector import Collector, OpenDriver, Overrun, ReadingQueue
+from gateway.link import wire
 from gateway.link.backoff import FullJitter
+from gateway.sealer import Sealer
+from gateway.spool.thread import SpoolThread
+from gateway.spool.values import Boot
 from tests.gateway.scripted_driver import Script, ScriptedOptions, reading
+from tests.gateway.spool.support import ANCHOR, GATEWAY, ROOMY
 
 PATIENCE_S = 10.0
 
@@ -144,3 +153,80 @@ async def test_a_queue_that_stays_empty_gives_nothing_in_time() -> None:
     group: Sequence[Reading] = [reading("a", 1.0)]
     await queue.put(group)
     assert await queue.take(0.0) == [group]
+
+
+async def test_a_group_whose_driver_is_stopped_while_the_queue_is_full_is_kept() -> None:
+    script = Script()
+    async with collecting(script.open, bound=1) as (collector, queue):
+        await collector.apply(options("a"))
+        script.give("a", 1.0)
+        script.give("a", 2.0)
+        while collector.drivers[0].readings < 2:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        assert len(queue) == 1
+        await collector.apply([])
+        assert await values(queue, 2) == [1.0, 2.0]
+        # It was behind, so what its device said after that is lost.
+        assert queue.overrun() is not None
+        assert queue.overrun() is None
+
+
+async def test_a_stop_that_keeps_up_tells_of_no_loss() -> None:
+    script = Script()
+    async with collecting(script.open) as (collector, queue):
+        await collector.apply(options("a"))
+        script.give("a", 1.0)
+        assert await values(queue, 1) == [1.0]
+        await collector.apply([])
+        assert queue.overrun() is None
+
+
+async def test_what_a_driver_drops_lies_between_the_groups_around_it() -> None:
+    script = Script()
+    async with collecting(script.open) as (collector, queue):
+        await collector.apply(options("a"))
+        for at_us, dropped in ((1000, 0), (2000, 0), (9000, 5), (9500, 0)):
+            script.drop("a", dropped)
+            script.give_readings("a", [reading("a", 1.0, at_us)])
+            await values(queue, 1)
+            if dropped:
+                assert queue.overrun() == Overrun(2000, 9000)
+        assert queue.overrun() is None
+        assert collector.drivers[0].faults == {OVERFLOWS: 5}
+        # Dropped, and then the line is lost before anything else comes.
+        script.drop("a", 1)
+        script.fail("a", LinkLost("unplugged"))
+        script.give("a", 2.0)
+        await values(queue, 1)
+        lost = queue.overrun()
+        assert lost is not None
+        assert lost.from_us == 9500 < lost.to_us
+
+
+async def test_a_time_that_nothing_can_store_is_not_put_on_record() -> None:
+    script = Script()
+    async with collecting(script.open) as (collector, queue):
+        await collector.apply(options("a"))
+        script.give("a", 1.0)
+        await values(queue, 1)
+        script.drop("a", 1)
+        script.give_readings("a", [reading("a", 1.0, 2**70)])
+        await values(queue, 1)
+        lost = queue.overrun()
+        assert lost is not None
+        assert 0 <= lost.from_us <= lost.to_us < 2**62
+
+
+async def test_a_loss_in_the_queue_becomes_a_gap(tmp_path: Path) -> None:
+    async with SpoolThread.open(tmp_path / "spool.sqlite3", ROOMY, Boot("b", 0), None) as spool:
+        queue, clock = ReadingQueue(), Clock("kernel")
+        queue.lost(5_000, 7_000)
+        queue.lost(6_000, 9_000)
+        queue.close()
+        await Sealer(queue, Batcher(1.0, 10), spool, clock, sealed=lambda: None).run()
+        await spool.run(lambda s: s.set_anchor(ANCHOR))
+        (gap,) = await spool.run(lambda s: s.seal_gaps())
+        batch = await spool.run(lambda s: s.load(gap, GATEWAY, 1))
+        assert batch is not None
+        at = ANCHOR.offset_us
+        assert wire.decode_gaps(wire.unpack(batch)) == [wire.Gap("overrun", 0, 0, (), None, at + 5_000, at + 9_000)]

@@ -107,6 +107,21 @@ def test_check_says_what_is_not_there(tmp_path: Path, file: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+def test_check_says_that_no_profile_knows_a_model(file: Path) -> None:
+    """Which is no mistake in the file: the frames are kept, and somebody may write the profile later."""
+    file.write_text(
+        file.read_text()
+        + '[[driver]]\nkind = "pms5003"\ndevice = "lobby"\nport = "/dev/serial/by-id/none"\nmodel = "PMSA003"\n'
+        + '[[driver]]\nkind = "pms5003"\ndevice = "hall"\nport = "/dev/serial/by-id/other"\nmodel = "PMS7003"\n'
+    )
+    code, output = call("check", "--config", str(file))
+    assert code == 1
+    assert "device  lobby: PMSA003, NO PROFILE" in output
+    assert "driver[0]: no firmware profile for model PMSA003: lobby would give raw bytes only" in output
+    assert "device  hall: PMS7003, profile by the firmware that it states" in output
+    assert "PMS7003: hall" not in output
+
+
 def test_trust_leaves_the_ledger_for_the_daemon(tmp_path: Path, file: Path) -> None:
     code, output = call("trust", "abc", "--config", str(file))
     assert (code, "run this as the gateway's user" in output) == (1, True)
@@ -114,6 +129,13 @@ def test_trust_leaves_the_ledger_for_the_daemon(tmp_path: Path, file: Path) -> N
     code, output = call("trust", "abc", "--config", str(file))
     assert code == 0
     assert trust_file(tmp_path / "state").read_text() == "abc"
+    # As root under a strict umask: the daemon is another user.
+    before = os.umask(0o077)
+    try:
+        assert call("trust", "def", "--config", str(file))[0] == 0
+    finally:
+        os.umask(before)
+    assert trust_file(tmp_path / "state").stat().st_mode & 0o777 == 0o644
     code, output = call("trust", "x" * 65, "--config", str(file))
     assert (code, "is no ledger id" in output) == (1, True)
 

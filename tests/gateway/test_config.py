@@ -89,6 +89,7 @@ CASES = [
         GATEWAY + "[uplink]\nresend_first_s = 10\nresend_longest_s = 2\n",
         ["uplink: resend_longest_s is less than resend_first_s; make it at least 10"],
     ),
+    (GATEWAY + "[uplink]\nheartbeat_s = 31\n", ["uplink.heartbeat_s: 31 is wrong; must be at most 30.0"]),
     (
         GATEWAY + '[health]\nfile = "x.json"\n',
         ["health.file: 'x.json' is wrong; write an absolute path such as /run/heal7-iot-gateway/health.json"],

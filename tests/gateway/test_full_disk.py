@@ -45,3 +45,27 @@ async def test_what_the_disk_refuses_is_tried_again(
         report = await one.until(lambda report: report.spool.settled == 3)
         assert report.spool.held_batches == 0
         assert report.uplink.sessions == 1
+
+
+async def test_a_stop_is_clean_though_its_last_report_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(write_config(tmp_path, 9), Script()) as one:
+        await one.until(lambda _: True)
+        failing(monkeypatch, "usage", 1_000_000)
+    assert "stopped; no last health report: spool.sqlite3: database or disk is full" in caplog.text
+
+
+async def test_an_operator_sees_what_found_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script()
+    async with running(write_config(tmp_path, 9), script) as one:
+        assert (await one.until(lambda _: True)).spool.reserve
+
+        def no_room(spool: Spool, _body: object, _readings: int, _first_us: int, _last_us: int) -> None:
+            spool._reserve.release()
+
+        monkeypatch.setattr(Spool, "append", no_room)
+        script.give("a", 1.5, 2.5)
+        report = await one.until(lambda report: report.no_room == 2)
+        assert not report.spool.reserve
+        assert "the disk is full, 2 readings found no room" in report.line()

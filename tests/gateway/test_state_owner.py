@@ -28,7 +28,7 @@ async def test_a_renamed_gateway_does_not_send_again_what_was_settled(mosquitto:
             async with running(path, Script()):
                 pass
         assert len(server.batches) == sent
-        found = inspect(load_config(path, script.kinds()), ProfileSet.load())
+        found = inspect(load_config(path, script.kinds()), ProfileSet.load(), script.kinds())
         assert any(NAME in warning for warning in found.warnings)
         # Aside, it is a new gateway's; under its own name, it is the old one's as before.
         shutil.move(tmp_path / "state", tmp_path / "aside")

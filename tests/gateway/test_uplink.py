@@ -1,6 +1,7 @@
 """The uplink against a real broker and a server that speaks WIRE.md."""
 
 import asyncio
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -225,6 +226,22 @@ async def test_a_clean_stop_says_goodbye_and_a_killed_one_is_said_goodbye_for(
             await server.beats()
         await server.until(lambda: server.statuses[-1].state == "offline")
         assert server.statuses[-1].instance == server.online()[-1].instance
+        # In a process of its own, since a kill leaves no time for anything.
+        path = write_config(tmp_path, mosquitto.port, devices=())
+        program = "from gateway.commands import app; app()"
+        with (tmp_path / "log").open("wb") as log_file:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", program, "run", "--config", str(path), stderr=log_file
+            )
+        try:
+            await server.beats()
+            killed = server.statuses[-1]
+            assert killed.state == "online"
+        finally:
+            process.kill()
+            await process.wait()
+        await server.until(lambda: server.statuses[-1].state == "offline")
+        assert server.statuses[-1].instance == killed.instance
 
 
 async def test_another_database_counts_once_the_operator_says_so(mosquitto: Broker, tmp_path: Path) -> None:

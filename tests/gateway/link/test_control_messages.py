@@ -28,6 +28,7 @@ STATUSES = st.builds(
     version=st.text(st.characters(exclude_categories=["Cs"]), max_size=64),
     sent_at_us=st.none() | st.integers(-(2**62), 2**62),
     epochs=st.lists(BOOKS, max_size=4, unique_by=lambda book: book.epoch).map(tuple),
+    whole=st.booleans(),
     spool=st.none() | st.builds(SpoolBook, bytes=AMOUNTS, bound_bytes=AMOUNTS, batches=AMOUNTS, readings=AMOUNTS),
 )
 RECEIPTS = st.builds(

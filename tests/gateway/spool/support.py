@@ -18,8 +18,9 @@ from gateway.spool.values import Boot, Identity, SpoolOptions
 LEDGER = "0f8fad5b-d9cb-469f-a165-70867728950e"
 WALL_S = 1_795_255_200.0
 ANCHOR = Anchor(int(WALL_S * 1e6), 1_000, ClockSource.KERNEL)
-SMALL = SpoolOptions(bound_bytes=524_288, reserve_bytes=65_536)
-ROOMY = SpoolOptions(bound_bytes=64 * 1024 * 1024, reserve_bytes=65_536)
+WINDOW_S = 72 * 3600.0
+SMALL = SpoolOptions(bound_bytes=524_288, replay_window_s=WINDOW_S, reserve_bytes=65_536)
+ROOMY = SpoolOptions(bound_bytes=64 * 1024 * 1024, replay_window_s=WINDOW_S, reserve_bytes=65_536)
 GATEWAY = "seoul/room-1"
 
 

@@ -66,7 +66,7 @@ def check(path: Path, *, least: int) -> Server:
         assert spool.epoch != 777
         server.drain(spool)
         assert fresh in server.bodies
-        for book in spool.books():
+        for book in spool.books().epochs:
             assert book.held == RangeSet()
             # What the server may never hear of is what the gateway neither has nor names: found by the audit.
             assert not spool.settled()[book.epoch] - (server.settled.get(book.epoch, RangeSet()) | RangeSet.below(20))

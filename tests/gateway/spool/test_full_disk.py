@@ -27,7 +27,7 @@ from tests.gateway.spool.support import (
 )
 
 DISK_BYTES = 16 * 1024 * 1024
-OPTIONS = SpoolOptions(bound_bytes=1 << 30)
+OPTIONS = SpoolOptions(bound_bytes=1 << 30, replay_window_s=3600.0)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_full_disk_drops_by_policy_and_tells(disk: Path) -> None:
         filler.unlink()
         spool.free_replayed(WALL_S)
         server.drain(spool)
-        assert server.settled == {spool.epoch: RangeSet.below(spool.books()[0].next)}
+        assert server.settled == {spool.epoch: RangeSet.below(spool.books().epochs[0].next)}
         assert server.committed + server.dropped == 700
 
 
@@ -101,7 +101,7 @@ def test_a_disk_without_a_reserve_loses_readings_and_not_the_books(disk: Path) -
         filler.unlink()
         spool.record_loss("overrun", 5, 3, 4)  # brings the others with it
         server.drain(spool)
-        assert server.settled == {spool.epoch: RangeSet.below(spool.books()[0].next)}
+        assert server.settled == {spool.epoch: RangeSet.below(spool.books().epochs[0].next)}
         assert server.committed + server.dropped == len(kept) + 7 * (60 - lost)
         unsealed = {(g.reason, g.readings) for g in server.gaps if g.epoch == 0}
         assert {("bound", 7 * lost), ("overrun", 10)} == {
@@ -163,7 +163,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
         server.drain(spool)
         whole = spool.usage().whole_file
         assert whole.settled_readings + whole.dropped["bound"] == 120
-        assert server.settled[spool.epoch] | RangeSet.below(5) == RangeSet.below(spool.books()[0].next)
+        assert server.settled[spool.epoch] | RangeSet.below(5) == RangeSet.below(spool.books().epochs[0].next)
 
 
 def test_the_reserve_is_really_allocated_and_not_taken_where_room_is_short(

@@ -75,7 +75,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def all_accounted_for(self) -> None:
         """Once everything has arrived, the ledger of each epoch is one range, but for what the server itself lost."""
         assert everything(self.spool) == []
-        for book in self.spool.books():
+        for book in self.spool.books().epochs:
             missing = RangeSet.below(book.next) - self.server.settled.get(book.epoch, RangeSet())
             assert {Identity(book.epoch, seq) for seq in missing.members()} <= self.lost_by_server
             assert book.held == RangeSet()
@@ -217,7 +217,7 @@ class SpoolMachine(RuleBasedStateMachine):
         if not hasattr(self, "spool"):
             return
         settled = self.spool.settled()
-        books = {b.epoch: b for b in self.spool.books()}
+        books = {b.epoch: b for b in self.spool.books().epochs}
         for identity in self.known.sealed:
             book = books.get(identity.epoch)
             if book is None:

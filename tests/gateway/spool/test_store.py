@@ -10,7 +10,7 @@ from gateway.link.anchor import Anchor, ClockSource
 from gateway.link.ranges import RangeSet
 from gateway.link.wire import MAX_PAYLOAD, Gap, Kind, decode_gaps, unpack
 from gateway.spool.errors import ForeignLedger, SpoolBusy, SpoolError, SpoolUnavailable
-from gateway.spool.store import GAP_ROOM, Spool, draw_epoch
+from gateway.spool.store import BOOK_EPOCHS, GAP_ROOM, Spool, draw_epoch
 from gateway.spool.values import Boot, Identity, SpoolOptions
 from tests.gateway.spool.support import (
     ANCHOR,
@@ -68,7 +68,7 @@ def test_every_opening_begins_an_epoch_and_older_ones_drain_first(path: Path) ->
         second = sealed(spool, 4)
         assert (first.epoch, second.epoch) == (1000, 1001)
         assert everything(spool) == [first, second]
-        assert [(b.epoch, b.next, b.sealed) for b in spool.books()] == [(1000, 1, 3), (1001, 1, 4)]
+        assert [(b.epoch, b.next, b.sealed) for b in spool.books().epochs] == [(1000, 1, 3), (1001, 1, 4)]
 
 
 def test_an_epoch_that_is_in_the_file_is_not_drawn_again(path: Path) -> None:
@@ -94,12 +94,11 @@ def test_a_receipt_settles_and_only_adds(path: Path) -> None:
         assert everything(spool) == [identities[0], identities[3]]
         assert spool.load(identities[1], GATEWAY, 1) is None
         assert spool.settled() == {spool.epoch: RangeSet([(1, 3)])}
-        assert spool.books()[0].held == RangeSet([(0, 1), (3, 4)])
+        assert spool.books().epochs[0].held == RangeSet([(0, 1), (3, 4)])
         usage = spool.usage()
         assert (usage.batches, usage.readings) == (2, 20)
         assert usage.bytes > 4000
-        assert (usage.since_opening.settled_batches, usage.since_opening.settled_readings) == (2, 20)
-        assert usage.whole_file == usage.since_opening
+        assert (usage.whole_file.settled_batches, usage.whole_file.settled_readings) == (2, 20)
 
 
 def test_a_receipt_does_not_settle_what_is_not_sealed_yet(path: Path) -> None:
@@ -136,7 +135,6 @@ def test_settlement_and_counters_outlive_the_process(path: Path) -> None:
     with opened(path, now_us=1) as spool:
         assert everything(spool) == [Identity(old, 2)]
         assert spool.usage().whole_file == before.whole_file
-        assert spool.usage().since_opening.sealed_batches == 0
         assert (spool.usage().batches, spool.usage().readings) == (1, 5)
 
 
@@ -187,11 +185,11 @@ def test_epochs_of_which_nothing_is_left_leave_the_books_after_the_window(path: 
         sealed(spool, 2)
         spool.apply_receipt(LEDGER, below(spool, 1), WALL_S)
     with opened(path, draw=draw) as spool:
-        assert [b.epoch for b in spool.books()] == [1001, 1002]
+        assert [b.epoch for b in spool.books().epochs] == [1001, 1002]
         spool.free_replayed(WALL_S + 74 * 3600)
-        assert [b.epoch for b in spool.books()] == [1001, 1002]
+        assert [b.epoch for b in spool.books().epochs] == [1001, 1002]
         spool.free_replayed(WALL_S + 150 * 3600)
-        assert [b.epoch for b in spool.books()] == [1002]
+        assert [b.epoch for b in spool.books().epochs] == [1002]
         whole = spool.usage().whole_file
         assert (whole.sealed_batches, whole.sealed_readings, whole.settled_readings) == (1, 2, 2)
 
@@ -218,7 +216,7 @@ def test_at_the_bound_the_oldest_go_and_leave_a_gap(path: Path) -> None:
         assert lost > 20
         assert spool.usage().whole_file.dropped == {"bound": sum(range(lost))}
         # Not lost to the server's audit before it could know of the gap.
-        assert spool.books()[0].held == RangeSet.below(40)
+        assert spool.books().epochs[0].held == RangeSet.below(40)
         (gap,) = spool.seal_gaps()
         assert spool.seal_gaps() == []
         batch = spool.load(gap, GATEWAY, 1)
@@ -228,7 +226,7 @@ def test_at_the_bound_the_oldest_go_and_leave_a_gap(path: Path) -> None:
             Gap("bound", spool.epoch, 0, tuple(range(lost)), 0, offset, offset + 1000 * (lost - 1) + 10)
         ]
         server.drain(spool)
-        assert spool.books()[0].held == RangeSet()
+        assert spool.books().epochs[0].held == RangeSet()
         assert spool.settled() == below(spool, 41)
     assert server.settled == {gap.epoch: RangeSet.below(41)}
     assert (server.committed, server.dropped) == (sum(range(lost, 40)), sum(range(lost)))
@@ -242,16 +240,16 @@ def test_dropped_seqs_are_held_until_their_gap_is_settled(path: Path) -> None:
         spool.drop(identity, "too_large")
         (gap,) = spool.seal_gaps()
         assert spool.apply_receipt(LEDGER, {spool.epoch: RangeSet([(1, 2)])}, WALL_S) == 1
-        assert spool.books()[0].held == RangeSet([(0, 1), (2, 3)])
+        assert spool.books().epochs[0].held == RangeSet([(0, 1), (2, 3)])
         old = spool.epoch
     with opened(path, now_us=1) as spool:
-        assert spool.books()[0].held == RangeSet([(0, 1), (2, 3)])
+        assert spool.books().epochs[0].held == RangeSet([(0, 1), (2, 3)])
         spool.apply_receipt(LEDGER, {old: RangeSet([(gap.seq, gap.seq + 1)])}, WALL_S)
-        assert spool.books()[0].held == RangeSet()
+        assert spool.books().epochs[0].held == RangeSet()
     with opened(path, now_us=2) as spool:
-        assert spool.books()[0].held == RangeSet()
+        assert spool.books().epochs[0].held == RangeSet()
         assert spool.take_back(old, RangeSet([(2, 3)])) == 1
-        assert spool.books()[0].held == RangeSet([(0, 1), (2, 3)])
+        assert spool.books().epochs[0].held == RangeSet([(0, 1), (2, 3)])
         assert everything(spool) == [gap]
 
 
@@ -260,7 +258,7 @@ def test_a_dropped_batch_that_had_arrived_is_settled(path: Path) -> None:
         identity = sealed(spool, 9)
         spool.drop(identity, "bound")
         assert spool.apply_receipt(LEDGER, below(spool, 1), WALL_S) == 0
-        assert spool.books()[0].held == RangeSet()
+        assert spool.books().epochs[0].held == RangeSet()
 
 
 def test_a_gap_batch_that_is_refused_is_sealed_again(path: Path) -> None:
@@ -398,7 +396,7 @@ def test_a_batch_whose_columns_are_wrong_is_left_to_the_audit(path: Path) -> Non
     with opened(path, now_us=1) as spool:
         assert spool.load(identity, GATEWAY, 1) is None
         assert everything(spool) == [kept]
-        assert spool.books()[0].held == RangeSet([(1, 2)])
+        assert spool.books().epochs[0].held == RangeSet([(1, 2)])
         assert (spool.usage().batches, spool.usage().readings) == (1, 1)
 
 
@@ -438,7 +436,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def test_a_bound_that_gaps_alone_would_fill_is_refused() -> None:
     with pytest.raises(ValueError, match="524288"):
-        SpoolOptions(bound_bytes=1000)
+        SpoolOptions(bound_bytes=1000, replay_window_s=0.0)
 
 
 def test_a_status_never_outgrows_its_message(path: Path) -> None:
@@ -450,8 +448,55 @@ def test_a_status_never_outgrows_its_message(path: Path) -> None:
         for _ in range(500):
             sealed(spool, 1, size=1)
         spool.apply_receipt(LEDGER, {spool.epoch: RangeSet.of(range(0, 500, 2))}, WALL_S)
-        books = spool.books()
+        books = spool.books().epochs
         assert len(books) == 64
         assert books[-1].epoch == spool.epoch
         assert books[-1].held.spans() <= 200
         assert not RangeSet.of(range(1, 500, 2)) - books[-1].held
+
+
+def test_too_many_epochs_are_cut_to_those_that_hold_something_and_this_is_told(path: Path) -> None:
+    draw = epochs()
+    holding = (0, 3, 5)
+    for n in range(BOOK_EPOCHS + 5):
+        with opened(path, draw=draw, now_us=n) as spool:
+            sealed(spool, 1)
+            if n not in holding:
+                spool.apply_receipt(LEDGER, below(spool, 1), WALL_S)
+            assert spool.books().whole is (n < BOOK_EPOCHS)
+            assert spool.ends()[-1] == Identity(spool.epoch, 1)
+    with opened(path, draw=draw, now_us=1000) as spool:
+        books = spool.books()
+        listed = [book.epoch for book in books.epochs]
+        assert (len(listed), books.whole) == (BOOK_EPOCHS, False)
+        assert listed == sorted(listed)
+        assert listed[-1] == spool.epoch
+        assert listed[:3] == [1000 + n for n in holding]
+        assert listed[3:] == list(range(spool.epoch - BOOK_EPOCHS + 4, spool.epoch + 1))
+        assert len(spool.ends()) == BOOK_EPOCHS + 6
+
+
+def test_the_books_of_this_opening_are_told_however_many_others_hold_something(path: Path) -> None:
+    """Without it the uplink would not know where live begins, nor the server what is sealed now."""
+    draw = epochs()
+    for n in range(BOOK_EPOCHS + 2):
+        with opened(path, draw=draw, now_us=n) as spool:
+            sealed(spool, 1)
+            assert spool.books().epochs[-1].epoch == spool.epoch
+    with opened(path, draw=draw, now_us=1000) as spool:
+        listed = [book.epoch for book in spool.books().epochs]
+        assert listed == [*range(1000, 1000 + BOOK_EPOCHS - 1), spool.epoch]
+
+
+def test_a_storm_of_losses_of_unknown_number_is_one(path: Path) -> None:
+    with opened(path, anchor=None) as spool:
+        for n in range(100):
+            spool.record_loss("overrun", None, 1_000_000 * n, 1_000_000 * n + 500_000)
+        spool.record_loss("overrun", 3, 100_000_000, 100_000_001)  # known: not to be lost in a sum with unknown ones
+        spool.set_anchor(ANCHOR)
+        (gap,) = spool.seal_gaps()
+        batch = spool.load(gap, GATEWAY, 1)
+        assert batch is not None
+        told = [(g.readings, g.from_us, g.to_us) for g in decode_gaps(unpack(batch))]
+        at = ANCHOR.offset_us
+        assert told == [(None, at, at + 99_500_000), (3, at + 100_000_000, at + 100_000_001)]

@@ -33,7 +33,7 @@ async def test_works_are_committed_when_they_return(path: Path, tmp_path: Path) 
         with opened(copy_files(path, tmp_path / "cut"), now_us=5) as after:
             assert everything(after) == [identity]
         assert (await spool.run(lambda s: s.usage())).readings == 3
-        assert len(await spool.run(lambda s: s.books())) == 1
+        assert len(await spool.run(lambda s: s.books().epochs)) == 1
     with opened(path, now_us=6) as after:
         assert after.seal_gaps() == []  # stopped cleanly
 
