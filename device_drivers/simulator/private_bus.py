@@ -1,7 +1,10 @@
 """A message bus of our own that stands for the system bus, so that no emulated radio meets the machine's BlueZ."""
 
 import asyncio
+import contextlib
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,5 +76,7 @@ async def _dbus_daemon(directory: Path, socket: Path) -> AsyncIterator[None]:
         yield
     finally:
         if process.returncode is None:
-            process.terminate()
+            # Not `terminate`: where it has just ended, that takes its exit code away from asyncio, which then warns.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
         await process.wait()

@@ -1,6 +1,7 @@
 """A daemon of ours as the process that it is in the field, in a session of its own."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -43,9 +44,16 @@ class Part:
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._process is not None
-        if self._process.returncode is None:
-            self._process.kill()
+        self._signal(signal.SIGKILL)
         await self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Not `Process.send_signal`: it looks whether the child has ended and takes its exit code away from asyncio,
+        # which then warns of an unknown child and makes up a code of its own.
+        assert self._process is not None
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     def check(self) -> None:
         """Raises PartDied."""
@@ -57,7 +65,7 @@ class Part:
         """SIGTERM, as systemd does. Raises PartDied where it does not end well, TimeoutError where it does not end."""
         assert self._process is not None
         self.check()
-        self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         async with asyncio.timeout(timeout_s):
             code = await self._process.wait()
         if code != 0:
