@@ -188,7 +188,8 @@ def main() -> None:
                     }
                     console.print(
                         f"{count} worker(s), {size:>4} a batch {f['readings_per_s']:>10,.0f} readings/s, "
-                        f"{ratio:.2f} of raw, {f['bytes_per_reading_wire']:.1f} bytes a reading, server {f['server_rss_mb']:.0f} MB, "
+                        f"{ratio:.2f} of raw, {f['bytes_per_reading_wire']:.1f} bytes a reading, "
+                        f"server {f['server_rss_mb']:.0f} MB, "
                         f"{f['server_cpu_us_per_reading']:.2f} µs CPU a reading",
                         soft_wrap=True,
                     )
