@@ -195,13 +195,24 @@ class Pipeline:
                 bodies[n] = open_body(o.batch)
             except UnusableBatch as error:
                 bodies[n] = error
-        wanted = [(fresh[n][1].delivery.gateway, body.table) for n, body in bodies.items() if isinstance(body, Columns)]
+        # A box that is held back claims no devices. Its gaps are taken: they name epochs of its own alone, and what is
+        # in quarantine as a gap could never be released.
+        apart = {
+            n
+            for n, ((number, _, _), o) in enumerate(fresh)
+            if (number, o.batch.envelope.instance) in held and not isinstance(bodies[n], list)
+        }
+        wanted = [
+            (fresh[n][1].delivery.gateway, body.table)
+            for n, body in bodies.items()
+            if isinstance(body, Columns) and n not in apart
+        ]
         tables = await writer.catalogue.tables(wanted, self._clock_s())
         accepted = AcceptedTime.at(self._wall_us(), self._retention_days)
         entries = []
         for n, ((number, _, _), o) in enumerate(fresh):
             body = bodies[n]
-            if (number, o.batch.envelope.instance) in held:
+            if n in apart:
                 entries.append(_whole(number, o, "identity_conflict", "another box speaks under this name"))
             elif isinstance(body, UnusableBatch):
                 entries.append(_whole(number, o, "unusable", str(body)))

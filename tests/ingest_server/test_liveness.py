@@ -155,9 +155,13 @@ async def test_two_boxes_with_one_identity(database: Database) -> None:
         ]
         books = await books_of(database)
         assert (books.committed, books.quarantined, books.balanced) == (2, 2, True)
+        # Its gaps are taken: in quarantine their seqs would end as presumed lost, with a name that is not theirs.
+        await line.settle(gap(2, [dropped(1, [4], epoch=5)], before=6, epoch=5, instance=new))
+        assert database.query("SELECT reason, readings FROM iot_service.data_gaps") == [("bound", 4)]
+        assert database.one("SELECT count(*) FROM iot_service.quarantine") == 1
         assert await fleet.resolve(writer.connection, GATEWAY) == 2
-        await line.settle(data(1, instance=new, epoch=5))
-        assert values(database) == [0.25, 0.5, 1.25, 1.5]
+        await line.settle(data(3, instance=new, epoch=5, before=6))
+        assert values(database) == [0.25, 0.5, 3.25, 3.5]
         # The hold shows again if both still speak.
         told = [
             (await hear(writer, status(instance=instance, beat=beat))).newly_held
