@@ -27,6 +27,7 @@ from gateway.link.wire import Batch, Body, Envelope, Kind, decode_series
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.decoder import Columns, open_body
 from tests.peers.mosquitto import Broker, start_mosquitto
+from tests.peers.needs import needs
 
 GATEWAY = "test-1/gw"
 PATIENCE_S = 45.0
@@ -72,6 +73,8 @@ class Line:
     """Starts nothing by itself; `close` ends whatever runs."""
 
     def __init__(self, directory: Path, *, sensors: int = 2, frames_per_s: float = 25, spread_s: float = 0.0) -> None:
+        # First: a skip after a server was started would leave it running.
+        needs("mosquitto")
         self.directory = directory
         self.postgres = EmbeddedPostgres(directory / "pg")
         self.postgres.start()

@@ -1,6 +1,5 @@
 """When wall time is believed, and what it is then."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from gateway.clock import RELEASED_S, SYSTEM_UNCERTAINTY_US, Clock, KernelClock, read_boot_id, read_kernel_clock
 from gateway.link.anchor import Anchor, ClockSource
+from tests.peers.needs import needs
 
 NOW_NS = 1_800_000_000 * 10**9
 
@@ -98,8 +98,7 @@ def test_the_name_of_the_boot_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("when", "believed"), [("1970-01-01 00:01:00", False), ("2030-05-05 00:00:00", True)])
 def test_a_whole_process_in_another_year(when: str, believed: bool) -> None:
-    if shutil.which("faketime") is None:
-        pytest.skip("faketime is not installed: no process can be put into another year")
+    needs("faketime")
     program = "from gateway.clock import Clock; c = Clock('system'); print(c.read_anchor() is not None, c.now_us() > 0)"
     done = subprocess.run(
         ["faketime", "--exclude-monotonic", when, sys.executable, "-c", program],

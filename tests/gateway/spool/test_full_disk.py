@@ -14,6 +14,7 @@ from gateway.spool.reserve import Reserve
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, SpoolOptions
 from tests.gateway.spool.support import (
+from tests.peers.needs import wants
     ANCHOR,
     LEDGER,
     ROOMY,
@@ -42,7 +43,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         ).returncode
     )
     if not mounted:
-        pytest.skip("NOT TESTED: a disk that is really full (needs the right to mount a tmpfs)")
+        pytest.skip(wants("the right to mount a tmpfs", "a disk that is really full is not tested"))
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

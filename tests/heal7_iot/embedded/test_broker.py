@@ -14,12 +14,13 @@ from gateway.link.session import Session
 from gateway.link.session_errors import SessionLost
 from heal7_iot.embedded.broker import BrokerKind, EmbeddedBroker, installed
 from heal7_iot.embedded.errors import EmbeddedServerError
+from tests.peers.needs import wants
 
 
 @pytest.fixture(params=get_args(BrokerKind))
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedBroker]:
     if installed(request.param) is None:
-        pytest.skip(f"{request.param} IS NOT INSTALLED: the line is not tested with it (tests/install-tools.sh)")
+        pytest.skip(wants(request.param))
     broker = EmbeddedBroker(tmp_path / "broker", request.param)
     yield broker
     broker.stop()
