@@ -14,7 +14,6 @@ from gateway.spool.reserve import Reserve
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, SpoolOptions
 from tests.gateway.spool.support import (
-from tests.peers.needs import wants
     ANCHOR,
     LEDGER,
     ROOMY,
@@ -26,6 +25,7 @@ from tests.peers.needs import wants
     opened,
     sealed,
 )
+from tests.peers.needs import wants
 
 DISK_BYTES = 16 * 1024 * 1024
 OPTIONS = SpoolOptions(bound_bytes=1 << 30, replay_window_s=3600.0)
