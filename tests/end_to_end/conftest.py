@@ -11,7 +11,9 @@ from tests.end_to_end.line import Line, short_directory
 @pytest.fixture
 def line() -> Iterator[Line]:
     directory = short_directory("line")
-    made = Line(directory)
-    yield made
-    made.close()
-    shutil.rmtree(directory)
+    try:
+        made = Line(directory)
+        yield made
+        made.close()
+    finally:
+        shutil.rmtree(directory)
