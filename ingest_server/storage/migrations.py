@@ -36,7 +36,7 @@ class Applied:
 def migrations() -> list[Migration]:
     """All steps that this version knows, in order."""
     found = []
-    for entry in files("ingest_server.storage").joinpath("migrations").iterdir():
+    for entry in files("ingest_server.storage").joinpath("schema").iterdir():
         match = _NAME.fullmatch(entry.name)
         if match:
             found.append(Migration(int(match[1]), match[2], entry.read_bytes()))

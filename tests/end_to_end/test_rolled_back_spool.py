@@ -26,13 +26,13 @@ def put_back(line: Line, copy: Path) -> None:
         shutil.copy2(file, line.state / file.name)
 
 
-def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
+def lose_the_newer_copy(line: Line) -> tuple[Path, Path]:
+    """An older copy of the spool, and the newer one, of which the server knows but has nothing; the gateway is down."""
     line.start_ingest()
     line.start_gateway()
     line.wait_committed(300)
     line.kill("gateway")
     older = copy_spool(line, "older")
-
     # The server is away: the gateway seals, and nobody has it but its spool.
     line.kill("ingest")
     line.start_gateway()
@@ -45,10 +45,13 @@ def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
     held = "SELECT count(*) FROM iot_service.books_by_epoch WHERE NOT isempty(open_seqs)"
     line.wait("the server knows of batches that the gateway holds", lambda: line.query(held) != [(0,)])
     line.kill("gateway")
-    lost_copy = copy_spool(line, "lost")
-
-    put_back(line, older)
     line.spread_s = 0.0
+    return older, copy_spool(line, "newer")
+
+
+def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
+    older, lost_copy = lose_the_newer_copy(line)
+    put_back(line, older)
     line.start_gateway()
     line.wait_committed(300)
     line.sensors.close()
@@ -78,24 +81,8 @@ def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
 
 
 def test_a_presumed_loss_that_arrives_after_all_corrects_the_books(line: Line) -> None:
-    line.start_ingest()
-    line.start_gateway()
-    line.wait_committed(200)
-    line.kill("gateway")
-    older = copy_spool(line, "older")
-    line.kill("ingest")
-    line.start_gateway()
-    line.wait_held(300)
-    line.kill("gateway")
-    line.spread_s = LONG_SPREAD_S
-    line.start_ingest()
-    line.start_gateway()
-    held = "SELECT count(*) FROM iot_service.books_by_epoch WHERE NOT isempty(open_seqs)"
-    line.wait("the server knows of batches that the gateway holds", lambda: line.query(held) != [(0,)])
-    line.kill("gateway")
-    newer = copy_spool(line, "newer")
+    older, newer = lose_the_newer_copy(line)
     put_back(line, older)
-    line.spread_s = 0.0
     line.start_gateway()
     line.wait(
         "the loss is presumed",
