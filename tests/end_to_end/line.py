@@ -278,6 +278,11 @@ class Line:
     def spool(self) -> Path:
         return self.state / "spool.sqlite3"
 
+    def assert_no_row_twice(self) -> None:
+        # Frames that piled up in the kernel are read at once and share a time; their counter tells them apart.
+        counted = Counter((d, v, t) for d, c, v, t in self.rows().elements() if c == "particles_0_3")
+        assert max(counted.values(), default=1) == 1, "a row is there twice"
+
     def assert_exactly_once(self, *spools: Path) -> None:
         """Every reading that any of these spool files sealed is in the table once, and nothing else is."""
         sealed: dict[Key, SealedBatch] = {}
@@ -286,9 +291,7 @@ class Line:
                 assert sealed.setdefault(key, batch) == batch, f"identity {key} has two bodies"
         expected = Counter((d, c, v) for b in sealed.values() if b.kind == Kind.DATA for d, c, v, _ in b.readings)
         rows = self.rows()
-        # Frames that piled up while the gateway was stopped share a time; their counter tells them apart.
-        counted = Counter((d, v, t) for d, c, v, t in rows.elements() if c == "particles_0_3")
-        assert max(counted.values(), default=1) == 1, "a row is there twice"
+        self.assert_no_row_twice()
         assert Counter((d, c, v) for d, c, v, _ in rows.elements()) == expected
         assert sum(expected.values()) == self.committed()
 

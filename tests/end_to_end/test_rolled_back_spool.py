@@ -76,7 +76,7 @@ def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
         assert told.get(epoch, 0) + arrived.get(epoch, 0) == sealed
     assert sum(told.values()) > 0
     assert settled_epochs
-    assert max(line.rows().values()) == 1
+    line.assert_no_row_twice()
     assert line.audit() == 0
 
 
