@@ -81,15 +81,21 @@ class EmbeddedPostgres:
         assert self._process is not None
         deadline = time.monotonic() + _START_S
         ready = [str(self._bin / "pg_isready"), "-q", "-h", str(self.directory), "-p", str(_PORT)]
-        while subprocess.run(ready, check=False).returncode != 0:
+        while subprocess.run(ready, check=False, start_new_session=True).returncode != 0:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 log = (self.directory / "log").read_text(errors="replace")[-2000:]
                 raise EmbeddedServerError(f"PostgreSQL did not start in {self.directory}:\n{log}")
             time.sleep(0.05)
 
     def _run(self, program: str, *arguments: str) -> None:
+        # A session of its own: Ctrl-C is for whoever started this server, not for a program in the middle of its work.
         done = subprocess.run(
-            [str(self._bin / program), *arguments], check=False, capture_output=True, text=True, **self._as_account()
+            [str(self._bin / program), *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            **self._as_account(),
         )
         if done.returncode != 0:
             raise EmbeddedServerError(f"{program} failed in {self.directory}:\n{done.stderr[-2000:]}")
