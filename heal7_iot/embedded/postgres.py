@@ -36,6 +36,11 @@ class EmbeddedPostgres:
         return f"host={self.directory} port={_PORT} user=postgres dbname={database}"
 
     @property
+    def running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """The postmaster's process id."""
         assert self._process is not None

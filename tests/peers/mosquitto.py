@@ -26,6 +26,12 @@ class Broker:
         self._settings = tuple(settings)
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process; it must be running."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Returns when it takes connections. Raises RuntimeError with its log otherwise."""
         assert self._process is None, "it runs already"

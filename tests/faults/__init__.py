@@ -1,0 +1,1 @@
+"""Faults, injected into real processes: nothing sealed is lost, and nothing counts twice."""
