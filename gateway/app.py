@@ -90,7 +90,9 @@ class Gateway:
             if fault is not None:
                 raise CannotStart(fault)
             boot = Boot(read_boot_id(self._boot_id_path), self._clock.now_us())
-            options = SpoolOptions(config.spool.bound_bytes, config.spool.replay_window_s)
+            options = SpoolOptions(
+                config.spool.bound_bytes, config.spool.replay_window_s, when_full=config.spool.when_full
+            )
             return await stack.enter_async_context(
                 SpoolThread.open(config.spool_path, options, boot, self._clock.wall_s())
             )
@@ -127,7 +129,15 @@ class Gateway:
             body_limit_changed=batcher.limit_body,
             progress=partial(progress, "uplink"),
         )
-        sealer = Sealer(queue, batcher, spool, clock, sealed=uplink.wake, progress=partial(progress, "sealer"))
+        sealer = Sealer(
+            queue,
+            batcher,
+            spool,
+            clock,
+            thin=config.spool.thin,
+            sealed=uplink.wake,
+            progress=partial(progress, "sealer"),
+        )
         async with asyncio.TaskGroup() as tasks:
             collector = Collector(tasks, queue, self._open_driver, now_s=clock.now_s)
             report = Reporter(config, clock, spool, collector, batcher, sealer, uplink)

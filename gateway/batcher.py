@@ -4,11 +4,12 @@ Invariant: a sealed batch goes to the spool and nowhere else; what sends it read
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from device_drivers.reading import Reading, Series
 from gateway.link import wire
+from gateway.thinning import Thinning
 
 MIN_BODY = 1024
 """Bytes that a body may always have, however small a packet the broker says it takes: less would hold no reading."""
@@ -61,9 +62,14 @@ def reading_fault(reading: Reading) -> str | None:
 
 
 class Batcher:
-    """Collects readings until a batch is full or has lingered. linger_s: counted from a batch's first reading."""
+    """Collects readings until a batch is full or has lingered. linger_s: counted from a batch's first reading.
+
+    While `thinning` is active, it says which are sealed at all. The caller's seconds are of the clock that readings are
+    taken by.
+    """
 
     def __init__(self, linger_s: float, max_readings: int, max_body: int | None = None) -> None:
+        self.thinning = Thinning()
         self._linger_s = linger_s
         self._max_readings = max_readings
         self._max_body = max_body or wire.MAX_PAYLOAD - wire.ENVELOPE_ROOM
@@ -82,14 +88,28 @@ class Batcher:
 
     def waiting(self) -> int:
         """Readings that are not sealed yet."""
-        return len(self._waiting)
+        return len(self._waiting) + self.thinning.held_back()
 
     def due_s(self) -> float:
-        """When the batch at hand must be sealed, in the caller's seconds; infinite while it is empty."""
-        return self._due_s
+        """When `seal_due` has something to do, in the caller's seconds; infinite while nothing waits."""
+        return min(self._due_s, self.thinning.due_us() / 1e6)
 
     def add(self, readings: Iterable[Reading], now_s: float) -> list[Sealed]:
         """Takes readings; gives the batches that they filled."""
+        if self.thinning.active:
+            readings = self.thinning.pick(self._sound(readings), round(now_s * 1e6))
+        return self._add(readings, now_s)
+
+    def _sound(self, readings: Iterable[Reading]) -> Iterator[Reading]:
+        # Values are compared, and a driver's bug may give anything for one.
+        for reading in readings:
+            fault = self._fault(reading)
+            if fault is None:
+                yield reading
+            else:
+                self._refuse(reading, fault)
+
+    def _add(self, readings: Iterable[Reading], now_s: float) -> list[Sealed]:
         sealed: list[Sealed] = []
         for reading in readings:
             fault = self._fault(reading)
@@ -100,7 +120,7 @@ class Batcher:
             full = len(self._waiting) >= self._max_readings or (new and len(self._series) >= wire.MAX_SERIES)
             # The sum bounds the body from above, as zstd is used only where it is smaller.
             if self._waiting and (full or self._size + size > self._max_body):
-                sealed += self.seal()
+                sealed += self._seal()
                 size, new = self._sizes(reading)
             if not self._waiting:
                 self._due_s = now_s + self._linger_s
@@ -108,11 +128,24 @@ class Batcher:
             self._series.add(reading.series)
             self._size += size
         if len(self._waiting) >= self._max_readings:
-            sealed += self.seal()
+            sealed += self._seal()
         return sealed
 
+    def seal_due(self, now_s: float) -> list[Sealed]:
+        """Seals what has lingered, once it has taken in what thinning held back for a minute that is over."""
+        sealed = self._add(self.thinning.turn(round(now_s * 1e6)), now_s) if self.thinning.active else []
+        return sealed + self._seal() if self._due_s <= now_s else sealed
+
     def seal(self) -> list[Sealed]:
-        """Seals what is there, however little; empty where nothing is."""
+        """Seals all that is there, however little, also what was held back; empty where nothing is."""
+        # All of it goes now: nothing is left for which a linger would have to begin.
+        return self._add(self.thinning.release(), math.inf) + self._seal()
+
+    def end_thinning(self) -> list[Sealed]:
+        """From now on every reading is sealed; seals all that is there."""
+        return self._add(self.thinning.end(), math.inf) + self._seal()
+
+    def _seal(self) -> list[Sealed]:
         readings, self._waiting = self._waiting, []
         self._series.clear()
         self._size = _PER_BODY

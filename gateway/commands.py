@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -175,6 +177,11 @@ def _told(report: HealthReport, age_s: float, running: bool) -> str:
     ]
     if not report.spool.reserve:
         lines.append(f"disk      FULL: its last reserve is given up, {report.no_room} readings found no room")
+    if report.thinning_age_s is not None:
+        since = datetime.fromtimestamp(report.written_at_s - report.thinning_age_s, UTC)
+        lines.append(f"spool     THINNING since {since:%Y-%m-%d %H:%M:%S} UTC: {100 * report.spool.fill:.0f} % full")
+    told = {"dropped": report.spool.dropped, "unsealed": report.spool.unsealed_lost}
+    lines += [f"{name:<10}{_counted(counts)}" for name, counts in told.items() if counts]
     for driver in report.drivers:
         age = "never" if driver.last_reading_age_s is None else f"{driver.last_reading_age_s:.0f} s before"
         lines.append(f"driver    {driver.name}: {driver.state}, last reading {age}, {driver.failures} failures")
@@ -182,6 +189,10 @@ def _told(report: HealthReport, age_s: float, running: bool) -> str:
             lines.append(f"          {driver.last_error}")
     lines += [f"  device  {device.device}: {device.readings_per_s:g} readings/s" for device in report.devices]
     return "\n".join(lines)
+
+
+def _counted(readings: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} readings ({reason})" for reason, number in readings.items())
 
 
 def _size(size: int) -> str:

@@ -11,6 +11,7 @@ from gateway.link.broker import BrokerOptions
 from gateway.link.config_file import ConfigError, Location, Mistake, key_path, read_toml, validated
 from gateway.link.topics import NAME, is_gateway_name
 from gateway.link.wire import MAX_READINGS
+from gateway.spool.values import WhenFull
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -43,12 +44,18 @@ class GatewayOptions(BaseModel):
 
 
 class SpoolLimits(BaseModel):
-    """How much the spool keeps. bound_bytes: of the file. replay_window_s: how long settled batches stay."""
+    """How much the spool keeps. bound_bytes: of the file. replay_window_s: how long settled batches stay.
+
+    when_full: what goes at the bound once nothing settled is left in the file. thin: from four fifths of it on, only
+    the first, the last, the least and the greatest reading of each minute and series are sealed.
+    """
 
     model_config = _STRICT
 
     bound_bytes: Annotated[int, Field(ge=4 * 1024 * 1024, le=2**40)] = 1024 * 1024 * 1024
     replay_window_s: Annotated[float, Field(ge=0, le=366 * 86_400)] = 72 * 3600.0
+    when_full: WhenFull = "drop_oldest"
+    thin: bool = False
 
 
 class BatchOptions(BaseModel):

@@ -25,8 +25,8 @@ from gateway.link.status import EpochBook, ServerStatus, SpoolBook, Status, pars
 from gateway.sending import DISK_RETRY_S, Sending, Start, fits, start_of
 from gateway.speaker import Speaker
 from gateway.spool.errors import ForeignLedger, SpoolUnavailable
+from gateway.spool.runner import SpoolRunner
 from gateway.spool.store import Spool
-from gateway.spool.thread import SpoolThread
 from gateway.uplink_state import UplinkState
 from gateway.waiting import either
 from gateway.window import Window
@@ -61,7 +61,7 @@ class Conversation:
         session: Session,
         speaker: Speaker,
         options: UplinkOptions,
-        spool: SpoolThread,
+        spool: SpoolRunner,
         window: Window,
         clock: Clock,
         state: UplinkState,
@@ -69,6 +69,7 @@ class Conversation:
         wake: asyncio.Event,
         finishing: asyncio.Event,
         progress: Callable[[], None],
+        draw: Callable[[], float] = random,
     ) -> None:
         self._session = session
         self._speaker = speaker
@@ -82,6 +83,7 @@ class Conversation:
         self._wake = wake
         self._finishing = finishing
         self._progress = progress
+        self._draw = draw
         self._sending = Sending(
             session, speaker, spool, window, clock, state, wake, finishing, tell_disk=self._tell_disk
         )
@@ -226,7 +228,9 @@ class Conversation:
             self._progress()
             if opening:
                 await self._open_backlog()
-            await either(self._round_wanted, self._options.heartbeat_s)
+            # A fleet that came back together would go on beating together, and keep the server from its batches each
+            # time: the first beat after an opening comes at a time of its own.
+            await either(self._round_wanted, self._options.heartbeat_s * (self._draw() if opening else 1.0))
             # What became sendable behind the cursor, as by an anchor for an older boot, is found again so.
             self._sending.look_again()
 
@@ -269,7 +273,7 @@ class Conversation:
     async def _open_backlog(self) -> None:
         # Without an answer old batches go anyway: what is settled already is recognised by the ledger.
         await either(self._answered, self._options.audit_wait_s)
-        await either(self._finishing, random() * self._options.spread_s)
+        await either(self._finishing, self._draw() * self._options.spread_s)
         if self._online:
             self._sending.open_backlog()
             self._state.session = "sending"

@@ -45,7 +45,8 @@ class DeviceReport(BaseModel):
 class SpoolReport(BaseModel):
     """The spool. held: unsettled. sealed, settled, dropped, unsealed_lost: readings since the file was made.
 
-    reserve: whether the disk's last bytes are still set aside; where not, the disk is (or was) full.
+    fill: the share of the room for data that is not settled, 0 … 1. reserve: whether the disk's last bytes are still
+    set aside; where not, the disk is (or was) full.
     """
 
     model_config = _FROZEN
@@ -55,6 +56,7 @@ class SpoolReport(BaseModel):
     held_bytes: int
     bound_bytes: int
     file_bytes: int
+    fill: float
     reserve: bool
     sealed: int
     settled: int
@@ -95,8 +97,8 @@ class ClockReport(BaseModel):
 
 
 class HealthReport(BaseModel):
-    """All of it. Readings since the start: `readings` taken from drivers; refused: no batch can hold; no_room: the disk
-    had none, told as a gap. waiting: not sealed yet."""
+    """All of it. Readings since the start: `readings` taken from drivers; refused: no batch can hold; no_room: found
+    none in the spool, told as a gap. waiting: not sealed yet. thinning_age_s: None while readings are not thinned."""
 
     model_config = _FROZEN
 
@@ -112,6 +114,7 @@ class HealthReport(BaseModel):
     waiting: int
     refused: int
     no_room: int
+    thinning_age_s: float | None
     clock: ClockReport
     spool: SpoolReport
     uplink: UplinkReport
@@ -122,12 +125,19 @@ class HealthReport(BaseModel):
         """For the log: what an operator asks first."""
         reading = sum(driver.state == "reading" for driver in self.drivers)
         spool, uplink = self.spool, self.uplink
+        lost = dict(spool.unsealed_lost)
+        thinned = lost.pop("thinned", 0)
+        told = [
+            f"sealed {spool.sealed}, settled {spool.settled}, dropped {sum(spool.dropped.values())}",
+            f"lost before sealing {sum(lost.values())}" if lost else "",
+            f"thinned {thinned}" if thinned else "",
+        ]
         full = "" if spool.reserve else f"the disk is full, {self.no_room} readings found no room; "
         return (
             f"{self.readings_per_s:.1f} readings/s of {len(self.devices)} devices, {reading} of {len(self.drivers)} "
-            f"drivers reading; {spool.held_readings} readings in {spool.held_batches} batches not settled; "
-            f"sealed {spool.sealed}, settled {spool.settled}, dropped {sum(spool.dropped.values())}; {full}"
-            f"{uplink.session}"
+            f"drivers reading; {spool.held_readings} readings in {spool.held_batches} batches not settled, "
+            f"{100 * spool.fill:.0f} % full; {', '.join(part for part in told if part)}; "
+            f"{full}{'' if self.thinning_age_s is None else 'thinning; '}{uplink.session}"
         )
 
 

@@ -60,12 +60,12 @@ async def keep_house(
     freed_s: float | None = None
     while True:
         now_s, wall_s, anchor = clock.now_s(), clock.wall_s(), clock.read_anchor()
-        free = wall_s is not None and (freed_s is None or now_s - freed_s >= _FREE_PERIOD_S)
+        free = freed_s is None or now_s - freed_s >= _FREE_PERIOD_S
 
         def work(spool: Spool, free: bool = free, wall_s: float | None = wall_s) -> None:
             spool.set_anchor(anchor)  # noqa: B023 - awaited within this turn of the loop
             spool.seal_gaps()
-            if free and wall_s is not None:
+            if free:
                 spool.free_replayed(wall_s)
 
         try:

@@ -88,6 +88,7 @@ class Reporter:
         usage, ledger = await self._spool.run(lambda s: (s.usage(), s.pinned_ledger))
         now_s, anchor = self._clock.now_s(), self._clock.read_anchor()
         state, sealer = self._uplink.state, self._sealer.state
+        since_us = self._batcher.thinning.since_us
         devices = self._rates.devices(self._collector.devices, now_s)
         counted = usage.whole_file
         return HealthReport(
@@ -102,6 +103,7 @@ class Reporter:
             waiting=self._batcher.waiting(),
             refused=sealer.refused,
             no_room=sealer.no_room,
+            thinning_age_s=age_s(None if since_us is None else since_us / 1e6, now_s),
             clock=ClockReport(
                 source=None if anchor is None else anchor.source.name.lower(),
                 uncertainty_us=None if anchor is None else anchor.uncertainty_us,
@@ -112,6 +114,7 @@ class Reporter:
                 held_bytes=usage.bytes,
                 bound_bytes=usage.bound_bytes,
                 file_bytes=usage.file_bytes,
+                fill=round(usage.fill, 3),
                 reserve=usage.reserve,
                 sealed=counted.sealed_readings,
                 settled=counted.settled_readings,

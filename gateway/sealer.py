@@ -13,6 +13,7 @@ from gateway.link.backoff import FullJitter
 from gateway.spool.errors import SpoolUnavailable
 from gateway.spool.store import Spool
 from gateway.spool.thread import SpoolThread
+from gateway.thinning import BEGIN, END, MINUTE_US, LeftOut
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _LAST_TRIES = 3
 
 @dataclass(slots=True)
 class SealerState:
-    """Readings taken and refused since the start, and readings that the disk had no room for."""
+    """Readings taken and refused since the start, and readings that found no room in the spool."""
 
     taken: int = 0
     refused: int = 0
@@ -37,7 +38,10 @@ class SealerState:
 
 
 class Sealer:
-    """One task of the daemon; `run` returns when the queue is closed and all that came is in the spool."""
+    """One task of the daemon; `run` returns when the queue is closed and all that came is in the spool.
+
+    thin: whether readings may be thinned while the spool fills up (`gateway.thinning`).
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Sealer:
         spool: SpoolThread,
         clock: Clock,
         *,
+        thin: bool,
         sealed: Callable[[], None],
         progress: Callable[[], None] = lambda: None,
     ) -> None:
@@ -53,8 +58,10 @@ class Sealer:
         self._batcher = batcher
         self._spool = spool
         self._clock = clock
+        self._thin = thin
         self._sealed = sealed
         self._progress = progress
+        self._no_room = False
         self.state = SealerState()
 
     async def run(self) -> None:
@@ -67,26 +74,52 @@ class Sealer:
             for group in groups or ():
                 self.state.taken += len(group)
                 sealed += self._batcher.add(group, now_s)
-            if groups is None or self._batcher.due_s() <= now_s:
-                sealed += self._batcher.seal()
-            await self._store(sealed, self._batcher.refused(), self._queue.overrun())
+            sealed += self._batcher.seal() if groups is None else self._batcher.seal_due(now_s)
+            fill = await self._store(sealed)
             self._progress()
             if groups is None:
                 return
+            if fill is not None and self._thin:
+                await self._weigh(fill)
 
-    async def _store(self, sealed: list[Sealed], refused: Refused | None, overrun: Overrun | None) -> None:
-        if not sealed and refused is None and overrun is None:
-            return
+    async def _weigh(self, fill: float) -> None:
+        """Begins to thin readings, or ends it."""
+        thinning = self._batcher.thinning
+        if thinning.active and fill < END:
+            log.info("the spool is %.0f %% full of what is not settled: every reading is sealed again", 100 * fill)
+            await self._store(self._batcher.end_thinning(), hold_back_us=0)
+        # Not before the file says how far back an unclean stop would have to be told.
+        elif not thinning.active and fill >= BEGIN and await self._store([], hold_back_us=MINUTE_US) is not None:
+            thinning.begin(self._clock.now_us())
+            log.warning(
+                "the spool is %.0f %% full of what is not settled: from now on the first, the last, the least and the "
+                "greatest reading of each minute and series are sealed; the others will be told as a gap",
+                100 * fill,
+            )
+
+    async def _store(self, sealed: list[Sealed], *, hold_back_us: int | None = None) -> float | None:
+        """Brings it to the spool, with all that was lost on the way here; how full the spool is then.
+
+        None where there was nothing to bring, or a stop gave up on a disk that does not answer.
+        """
+        refused, overrun = self._batcher.refused(), self._queue.overrun()
+        if not sealed and refused is None and overrun is None and hold_back_us is None:
+            return None
         if refused is not None:
             self._tell(refused)
         if overrun is not None:
             log.warning("readings came faster than they could be taken: some were dropped, and will be told as a gap")
-        anchor, now_us = self._clock.read_anchor(), self._clock.now_us()
+        anchor = self._clock.read_anchor()
+        if anchor is not None:
+            self._batcher.thinning.align(anchor.offset_us)
+        # What is left out was so for something that is sealed, soon or now: it need not be brought by itself.
+        left_out = self._batcher.thinning.left_out()
+        put = _Put(anchor, sealed, refused, overrun, left_out, hold_back_us, self._clock.now_us())
         backoff = FullJitter(_RETRY_FIRST_S, _RETRY_LONGEST_S)
         tries = 0
         while True:
             try:
-                no_room = await self._spool.run(lambda spool: _put(spool, anchor, sealed, refused, overrun, now_us))
+                no_room, fill = await self._spool.run(put)
             except SpoolUnavailable as error:
                 # The stop may come while this waits.
                 tries += self._queue.closed
@@ -94,16 +127,23 @@ class Sealer:
                     lost = sum(one.readings for one in sealed)
                     log.error("%s: %d readings that were not yet sealed are lost with this stop", error, lost)
                     self._spool.leave_unclean()
-                    return
+                    return None
                 # Meanwhile the queue fills, and then drivers wait: nothing is taken that cannot be kept.
                 log.warning("%s: trying again", error)
                 await asyncio.sleep(backoff.next_s())
                 continue
-            if no_room:
-                self.state.no_room += no_room
-                log.error("the disk is full: %d readings were dropped, and will be told as a gap", no_room)
+            self._tell_room(no_room, some=bool(sealed))
             self._sealed()
-            return
+            return fill
+
+    def _tell_room(self, no_room: int, *, some: bool) -> None:
+        self.state.no_room += no_room
+        # One line when it begins, however long it lasts: the health report says how many there are.
+        if no_room and not self._no_room:
+            log.error("the spool is full: readings find no room in it, and will be told as a gap")
+        elif self._no_room and some and not no_room:
+            log.info("readings find room in the spool again")
+        self._no_room = bool(no_room) if some else self._no_room
 
     def _tell(self, refused: Refused) -> None:
         self.state.refused += refused.readings
@@ -113,24 +153,33 @@ class Sealer:
         self.state.last_fault = refused.fault
 
 
-def _put(
-    spool: Spool,
-    anchor: Anchor | None,
-    sealed: list[Sealed],
-    refused: Refused | None,
-    overrun: Overrun | None,
-    now_us: int,
-) -> int:
-    """One transaction for all of it; how many readings found no room."""
-    spool.set_anchor(anchor)
-    no_room = 0
-    for one in sealed:
-        if spool.append(one.body, one.readings, one.first_us, one.last_us) is None:
-            no_room += one.readings
-    if refused is not None:
-        first_us = now_us if refused.first_us is None else refused.first_us
-        last_us = now_us if refused.last_us is None else refused.last_us
-        spool.record_loss("unencodable", refused.readings, first_us, last_us)
-    if overrun is not None:
-        spool.record_loss("overrun", None, overrun.from_us, overrun.to_us)
-    return no_room
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """One transaction for all of it. hold_back_us: None where that stays as it is."""
+
+    anchor: Anchor | None
+    sealed: list[Sealed]
+    refused: Refused | None
+    overrun: Overrun | None
+    left_out: LeftOut | None
+    hold_back_us: int | None
+    now_us: int
+
+    def __call__(self, spool: Spool) -> tuple[int, float]:
+        """How many readings found no room, and how full the spool is."""
+        spool.set_anchor(self.anchor)
+        no_room = 0
+        for one in self.sealed:
+            if spool.append(one.body, one.readings, one.first_us, one.last_us) is None:
+                no_room += one.readings
+        if self.refused is not None:
+            first_us = self.now_us if self.refused.first_us is None else self.refused.first_us
+            last_us = self.now_us if self.refused.last_us is None else self.refused.last_us
+            spool.record_loss("unencodable", self.refused.readings, first_us, last_us)
+        if self.overrun is not None:
+            spool.record_loss("overrun", None, self.overrun.from_us, self.overrun.to_us)
+        if self.left_out is not None:
+            spool.record_loss("thinned", self.left_out.readings, self.left_out.from_us, self.left_out.to_us)
+        if self.hold_back_us is not None:
+            spool.hold_back(self.hold_back_us)
+        return no_room, spool.fill()

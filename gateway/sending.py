@@ -15,8 +15,8 @@ from gateway.link import wire
 from gateway.link.session import Session
 from gateway.speaker import Speaker
 from gateway.spool.errors import SpoolUnavailable
+from gateway.spool.runner import SpoolRunner
 from gateway.spool.store import Spool
-from gateway.spool.thread import SpoolThread
 from gateway.spool.values import Identity, Stored
 from gateway.uplink_state import UplinkState
 from gateway.waiting import either
@@ -58,7 +58,7 @@ class Sending:
         self,
         session: Session,
         speaker: Speaker,
-        spool: SpoolThread,
+        spool: SpoolRunner,
         window: Window,
         clock: Clock,
         state: UplinkState,

@@ -16,7 +16,7 @@ from gateway.link.session import Session
 from gateway.link.session_errors import SessionLost
 from gateway.sending import body_limit
 from gateway.speaker import Speaker
-from gateway.spool.thread import SpoolThread
+from gateway.spool.runner import SpoolRunner
 from gateway.uplink_state import UplinkState
 from gateway.window import Window, WindowLimits
 
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 _SOUND_S = 10.0
 
 
+OpenSession = Callable[[BrokerOptions, str, tuple[str, bytes], bool], Session]
+"""Makes a session of the arguments that `Session` has, which is then entered."""
+
+
 class Uplink:
     """`run` is one task of the daemon. body_limit_changed: told how large a body the broker takes (bytes, or None)."""
 
@@ -35,11 +39,12 @@ class Uplink:
         gateway: str,
         broker: BrokerOptions,
         options: UplinkOptions,
-        spool: SpoolThread,
+        spool: SpoolRunner,
         clock: Clock,
         *,
         body_limit_changed: Callable[[int | None], None] = lambda _: None,
         progress: Callable[[], None] = lambda: None,
+        open_session: OpenSession = Session,
     ) -> None:
         # Never 0: the wire reserves it.
         self._speaker = Speaker(gateway, randbits(62) + 1, broker.topics)
@@ -49,6 +54,7 @@ class Uplink:
         self._clock = clock
         self._body_limit_changed = body_limit_changed
         self._progress = progress
+        self._open_session = open_session
         self._window = Window(
             WindowLimits(
                 options.live_batches,
@@ -108,7 +114,7 @@ class Uplink:
         # server is to see both, and says so.
         client_id = f"heal7-{speaker.gateway.replace('/', '-')}-{speaker.instance:016x}"
         will = (speaker.topics.status(speaker.gateway), speaker.offline())
-        session = Session(self._broker, client_id, will, choice.version5)
+        session = self._open_session(self._broker, client_id, will, choice.version5)
         state.session = "connecting"
         try:
             await session.__aenter__()

@@ -90,6 +90,7 @@ class Window:
         self._flights: dict[Identity, _Flight] = {}
         self._count = dict.fromkeys(Lane, 0)
         self._bytes = dict.fromkeys(Lane, 0)
+        self._opened = 1  # batches of the backlog that a session may have under way by now
         self.drain = DrainRate()
 
     def __contains__(self, identity: Identity) -> bool:
@@ -118,8 +119,11 @@ class Window:
         if lane is Lane.LIVE:
             return limits.live_batches, limits.live_bytes
         rate = self.drain.bytes_s
-        # Before the first receipt one batch finds out how fast the server is; then the bound follows what it does.
-        return limits.backlog_batches, min(limits.backlog_bytes, MAX_PAYLOAD if rate is None else int(rate * DRAIN_S))
+        # One batch finds out how fast the server is, and each that settles makes room for one more, up to what it does
+        # in DRAIN_S. When a fleet comes back together, more from each at once would overflow the broker's queue, and
+        # what that drops, live batches too, is sent again only after seconds.
+        batches = min(limits.backlog_batches, self._opened)
+        return batches, min(limits.backlog_bytes, MAX_PAYLOAD if rate is None else int(rate * DRAIN_S))
 
     def sent(self, lane: Lane, stored: Stored, now_s: float) -> bool:
         """The batch goes on its way; False (and nothing changes) if it is under way already."""
@@ -135,7 +139,9 @@ class Window:
     def settled(self, ranges: Mapping[int, RangeSet], now_s: float) -> int:
         """Frees what a receipt names, by epoch; how many batches that were. Others may be named, and change nothing."""
         found = [i for i in self._flights if i.epoch in ranges and i.seq in ranges[i.epoch]]
+        before = self._count[Lane.BACKLOG]
         freed = sum(self._free(identity) for identity in found)
+        self._opened = min(self._limits.backlog_batches, self._opened + before - self._count[Lane.BACKLOG])
         if found:
             self.drain.settled(freed, now_s, idle=not self._flights)
         return len(found)
@@ -150,6 +156,7 @@ class Window:
         self._flights.clear()
         self._count = dict.fromkeys(Lane, 0)
         self._bytes = dict.fromkeys(Lane, 0)
+        self._opened = 1
 
     def due(self, now_s: float) -> list[Identity]:
         """Batches that went unanswered for too long, the longest first."""
@@ -157,8 +164,10 @@ class Window:
         return [identity for _, identity in sorted(late)]
 
     def resent(self, identity: Identity, now_s: float) -> None:
-        """It goes on its way once more, and is given longer."""
+        """It goes on its way once more, and is given longer; the backlog goes on with fewer."""
         flight = self._flights[identity]
+        if flight.lane is Lane.BACKLOG:
+            self._opened = max(1, self._opened // 2)
         flight.due_s = now_s + self._wait_s(flight.attempts)
         flight.attempts += 1
 

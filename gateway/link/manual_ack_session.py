@@ -25,7 +25,10 @@ _MISC_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message; `ack` tells the broker that it may forget it, and does nothing on a connection that is gone."""
+    """A message; `ack` tells the broker that it may forget it, and does nothing on a connection that is gone.
+
+    topic: empty where the broker let one pass that is no text.
+    """
 
     topic: str
     payload: bytes
@@ -222,4 +225,9 @@ class ManualAckSession:
             if not self._lost.done():
                 client.ack(mid, qos)
 
-        self._deliver(Incoming(message.topic, bytes(message.payload), ack))
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            # Raised from here it would be logged and forgotten, and its place among the unacknowledged never freed.
+            topic = ""
+        self._deliver(Incoming(topic, bytes(message.payload), ack))

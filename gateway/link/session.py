@@ -6,6 +6,7 @@ before the application has it: receipts may be lost, they are repeated.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
@@ -27,11 +28,20 @@ class _Client(aiomqtt.Client):
 
     maximum_packet_size: int | None = None
     receive_maximum: int | None = None
-    reached = False
+    line: Any = None
 
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
-        self.reached = True
+        self.line = sock
         super()._on_socket_open(client, userdata, sock)
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        # aiomqtt hands the loop the descriptor's number, for its next turn. A connection that ends in this one, as when
+        # a broker dies while a batch is published, has closed it by then, or somebody else has it.
+        self._loop.call_soon_threadsafe(self._await_writable, client, sock)
+
+    def _await_writable(self, client: Any, sock: Any) -> None:
+        if sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), client.loop_write)
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         self.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
@@ -66,7 +76,7 @@ class Session:
     @property
     def reached(self) -> bool:
         """Whether something took the TCP connection: only then does a failure speak against the MQTT version."""
-        return self._client.reached
+        return self._client.line is not None
 
     @property
     def maximum_packet_size(self) -> int | None:
@@ -89,6 +99,12 @@ class Session:
         # It may be gone already, which is what leaving wants.
         with contextlib.suppress(aiomqtt.MqttError, OSError):
             await self._client.__aexit__(None, None, None)
+
+    def cut(self) -> None:
+        """Ends the connection without a word, as a cable that is pulled out: for outages that are simulated."""
+        # It may have ended by itself.
+        with contextlib.suppress(OSError):
+            self._client.line.shutdown(socket.SHUT_RDWR)
 
     async def subscribe(self, topic: str) -> None:
         """Subscribe with QoS 1."""

@@ -1,10 +1,28 @@
-"""Wall time for boots that never knew it."""
+"""Wall time for boots, and for those that never knew it."""
+
+import sqlite3
+from dataclasses import replace
 
 from gateway.link.anchor import Anchor, ClockSource
-from gateway.spool.state import BootRow
+from gateway.spool.state import BootRow, State
 
 _LARGEST = 2**62
 """µs: what the envelope's columns hold with room to spare."""
+
+
+def set_anchor(connection: sqlite3.Connection, state: State, boot_no: int) -> State:
+    """The running boot keeps its first anchor; those before it that never had one get their estimates."""
+    boot = state.boots[boot_no]
+    if state.anchor is None or boot.anchor is not None:
+        return state
+    found = estimates(list(state.boots.values()), boot, state.anchor)
+    for number, known in {**found, boot_no: state.anchor}.items():
+        connection.execute(
+            "UPDATE boots SET offset_us = ?, uncertainty_us = ?, source = ? WHERE boot_no = ?",
+            (known.offset_us, known.uncertainty_us, int(known.source), number),
+        )
+        state = state.with_boot(replace(state.boots[number], anchor=known))
+    return state
 
 
 def estimates(boots: list[BootRow], current: BootRow, anchor: Anchor) -> dict[int, Anchor]:

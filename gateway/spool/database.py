@@ -4,6 +4,7 @@ import sqlite3
 import struct
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from gateway.link.ranges import RangeSet
@@ -14,10 +15,26 @@ PAGE_BYTES = 1024
 WAL_BYTES = 1_048_576
 """Checkpoint after so much: pages that are written again and again reach the file once. The reserve holds it."""
 APPLICATION_ID = 0x48375350  # "H7SP"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _BUSY_MS = 2000
 """A process that was told to stop may still be closing its spool."""
+
+
+class SpoolFile(sqlite3.Connection):
+    """A connection to a file that may be damaged.
+
+    Of a schema that is damaged SQLite quotes the bytes in its error, and where these are no UTF-8 Python raises
+    UnicodeDecodeError in place of the error.
+    """
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as error:
+            unreadable = sqlite3.DatabaseError("the schema is damaged beyond quoting")
+            unreadable.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise unreadable from error
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -27,7 +44,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000, factory=SpoolFile)
         _configure(connection)
     except sqlite3.DatabaseError as error:
         if connection is not None:
@@ -57,6 +74,11 @@ def _configure(connection: sqlite3.Connection) -> None:
         raise SpoolError(f"spool of version {version}: written by a later release, which this one must not touch")
     if version == 0:
         create(connection)
+    elif version == 1:
+        connection.executescript(
+            "BEGIN IMMEDIATE; ALTER TABLE epochs ADD COLUMN held_back_us INTEGER NOT NULL DEFAULT 0;"
+            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
 
 
 def create(connection: sqlite3.Connection) -> None:

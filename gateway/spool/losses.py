@@ -10,17 +10,26 @@ from dataclasses import astuple, replace
 
 from gateway.link.anchor import Anchor, ClockSource
 from gateway.link.ranges import RangeSet
-from gateway.link.wire import Gap
+from gateway.link.wire import Body, Gap, encode_gaps
 from gateway.spool.rows import split_id
-from gateway.spool.state import Loss, State, by_epoch
+from gateway.spool.state import ROW_BYTES, Loss, State, by_epoch
 
 MERGE_US = 60_000_000
 """Losses of unsealed readings that follow each other so closely are one: a storm must not fill the disk."""
+MANY = 256
+"""Losses of unsealed readings that wait to be told: beyond, one of a kind that is there is made longer instead."""
+MANY_PENDING = 64
+"""The same in memory, while the disk has no byte for any of them."""
+GAPS_WAITING = 32_768
+"""Bytes of gap batches that are not settled: beyond, what is lost is told once some of them are."""
+GAP_ENTRIES = 512
+"""Entries of a gap batch: each takes some 100 bytes before compression, and a batch has 128 KiB."""
 
 _INSERT = (
     "INSERT INTO losses (loss_no, reason, batch, readings, from_boot, from_us, to_boot, to_us)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_LENGTHEN = "UPDATE losses SET readings = ?, from_boot = ?, from_us = ?, to_boot = ?, to_us = ? WHERE loss_no = ?"
 _SELECT = (
     "SELECT reason, batch, readings, from_boot, from_us, to_boot, to_us FROM losses"
     " WHERE loss_no >= ? AND loss_no < ? ORDER BY loss_no"
@@ -28,38 +37,61 @@ _SELECT = (
 
 
 def record(connection: sqlite3.Connection, state: State, loss: Loss) -> State:
-    """Writes a loss, or adds it to the one before it."""
-    before = state.next_loss - 1
-    if loss.batch is None and before in state.open_losses:
+    """Writes a loss, or adds it to the latest of its kind."""
+    before = state.tails.get(_kind(loss)) if loss.batch is None else None
+    if before is not None and before in state.open_losses:
         known = select(connection, before, before + 1)
-        merged = merge(known[0], loss) if known else None
+        merged = merge(known[0], loss, anyway=state.loose >= MANY) if known else None
         if merged is not None:
-            connection.execute(
-                "UPDATE losses SET readings = ?, to_us = ? WHERE loss_no = ?", (merged.readings, merged.to_us, before)
-            )
+            connection.execute(_LENGTHEN, (*astuple(merged)[2:], before))
             return state
     return _insert(connection, state, loss)
 
 
-def merge(earlier: Loss, later: Loss) -> Loss | None:
-    """Both losses as one, where they are of one kind and follow each other."""
-    if earlier.batch is not None or later.batch is not None or earlier.reason != later.reason:
+def remember(pending: tuple[Loss, ...], loss: Loss) -> tuple[Loss, ...]:
+    """Losses of unsealed readings in memory and one more: as many as there are kinds, or MANY_PENDING."""
+    for n in reversed(range(len(pending))):
+        merged = merge(pending[n], loss, anyway=len(pending) >= MANY_PENDING)
+        if merged is not None:
+            return (*pending[:n], merged, *pending[n + 1 :])
+    return (*pending, loss)
+
+
+def merge(earlier: Loss, later: Loss, *, anyway: bool) -> Loss | None:
+    """Both losses as one, where they are of one kind and follow each other, or (anyway) lie far apart."""
+    if earlier.batch is not None or later.batch is not None or _kind(earlier) != _kind(later):
         return None
-    # A number that is known would be lost in a sum with one that is not.
-    if (earlier.readings is None) is not (later.readings is None):
-        return None
-    if not earlier.from_boot == earlier.to_boot == later.from_boot == later.to_boot:
-        return None
-    if not earlier.from_us <= later.from_us <= earlier.to_us + MERGE_US:
+    one_boot = earlier.from_boot == earlier.to_boot == later.from_boot == later.to_boot
+    near = later.from_us <= earlier.to_us + MERGE_US and earlier.from_us <= later.to_us + MERGE_US
+    if not (one_boot and near) and not anyway:
         return None
     both = None if earlier.readings is None or later.readings is None else earlier.readings + later.readings
-    return replace(earlier, readings=both, to_us=max(earlier.to_us, later.to_us))
+    # Boots are numbered in their order.
+    begin = min((earlier.from_boot, earlier.from_us), (later.from_boot, later.from_us))
+    end = max((earlier.to_boot, earlier.to_us), (later.to_boot, later.to_us))
+    return Loss(earlier.reason, None, both, *begin, *end)
+
+
+def _kind(loss: Loss) -> tuple[str, bool]:
+    # A number that is known would be lost in a sum with one that is not.
+    return loss.reason, loss.readings is None
 
 
 def _insert(connection: sqlite3.Connection, state: State, loss: Loss) -> State:
     number = state.next_loss
     connection.execute(_INSERT, (number, *astuple(loss)))
-    return replace(state, open_losses=state.open_losses | RangeSet([(number, number + 1)]), next_loss=number + 1)
+    state = replace(state, open_losses=state.open_losses | RangeSet([(number, number + 1)]), next_loss=number + 1)
+    if loss.batch is not None:
+        return state
+    return replace(state, loose=state.loose + 1, tails={**state.tails, _kind(loss): number})
+
+
+def refused_until_us(connection: sqlite3.Connection, boot_no: int) -> int:
+    """When, of this boot's monotonic clock, readings last found the spool full; 0 where none did."""
+    (last_us,) = connection.execute(
+        "SELECT max(to_us) FROM losses WHERE batch IS NULL AND reason = 'bound' AND to_boot = ?", (boot_no,)
+    ).fetchone()
+    return last_us or 0
 
 
 def select(connection: sqlite3.Connection, first: int, end: int) -> list[Loss]:
@@ -70,6 +102,28 @@ def select(connection: sqlite3.Connection, first: int, end: int) -> list[Loss]:
 def names(connection: sqlite3.Connection, first: int, end: int) -> dict[int, RangeSet]:
     """The seqs by epoch_no that the losses [first, end) name."""
     return by_epoch(loss.batch for loss in select(connection, first, end) if loss.batch is not None)
+
+
+def told_enough(connection: sqlite3.Connection, state: State) -> bool:
+    """Whether so many gap batches wait to be settled that losses had better gather."""
+    waiting = sum(
+        connection.execute(
+            "SELECT total(length(body) + ?) FROM gaps JOIN batches USING (id) WHERE gaps.id >= ? AND gaps.id < ?",
+            (ROW_BYTES, *ids),
+        ).fetchone()[0]
+        for e in state.epochs.values()
+        for ids in e.ids(e.unsent)
+    )
+    return bool(waiting >= GAPS_WAITING)
+
+
+def next_gaps(connection: sqlite3.Connection, state: State, first: int, end: int) -> tuple[int, Body]:
+    """The losses [first, …) as a gap batch says them: as many as it takes of those before `end`, and where they end."""
+    gaps = coalesce(select(connection, first, end), state)
+    while len(gaps) > GAP_ENTRIES:
+        end = first + (end - first) // 2
+        gaps = coalesce(select(connection, first, end), state)
+    return end, encode_gaps(gaps)
 
 
 def coalesce(losses: Iterable[Loss], state: State) -> list[Gap]:

@@ -6,6 +6,7 @@ Invariant (6): a corrupt file is salvaged and set aside, never a reason not to s
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.link.wire import MAX_EPOCH
@@ -90,7 +91,7 @@ def begin_boot(connection: sqlite3.Connection, state: State, boot: Boot, last_us
         "INSERT INTO boots (boot_no, boot_id, started_us) VALUES (?, ?, ?)", (number, boot.boot_id, boot.now_us)
     )
     boots[number] = BootRow(number, boot.boot_id, None, None)
-    return State(state.epochs, boots, state.ledger, state.anchor, state.held, state.open_losses, state.next_loss)
+    return replace(state, boots=boots)
 
 
 def begin_epoch(
@@ -99,11 +100,15 @@ def begin_epoch(
     """A new epoch, and what the stop before it may have lost; its epoch_no."""
     last = max(state.epochs, default=None)
     if last is not None:
-        (clean,) = connection.execute("SELECT clean FROM epochs WHERE epoch_no = ?", (last,)).fetchone()
+        clean, held_back_us = connection.execute(
+            "SELECT clean, held_back_us FROM epochs WHERE epoch_no = ?", (last,)
+        ).fetchone()
         if not clean:
             e = state.epochs[last]
+            # What came in and found the spool full is told already, though none of it was sealed.
+            since_us = max(e.last_us, losses.refused_until_us(connection, e.boot_no)) - held_back_us
             state = losses.record(
-                connection, state, Loss("unclean_stop", None, None, e.boot_no, e.last_us, boot_no, now_us)
+                connection, state, Loss("unclean_stop", None, None, e.boot_no, max(0, since_us), boot_no, now_us)
             )
     for e in list(state.epochs.values()):
         if not e.next:

@@ -12,7 +12,7 @@ from gateway.link.wire import Kind
 from gateway.spool import losses
 from gateway.spool.database import pack_ranges
 from gateway.spool.rows import batch_id, split_id
-from gateway.spool.state import ROW_BYTES, Epoch, Held, Loss, State
+from gateway.spool.state import ROW_BYTES, Epoch, Held, Loss, State, tally
 
 FREED_AT_ONCE = 64
 """Settled batches that make room together: neighbours share pages, so one removal costs little more than none."""
@@ -36,12 +36,25 @@ def drop(connection: sqlite3.Connection, state: State, keys: Iterable[int], reas
     return state
 
 
-def drop_oldest(connection: sqlite3.Connection, state: State, reason: str) -> State | None:
-    """Drops the oldest unsettled batch of data; None where there is none. Gap batches are never dropped."""
-    for _, e in sorted(state.epochs.items()):
-        for ids in e.ids(e.unsent):
+def vanish(connection: sqlite3.Connection, state: State, key: int) -> State:
+    """Takes out a row of which nothing can be believed. Its seq is then missing, which the server's audit finds."""
+    number, seq = split_id(key)
+    state = losses.reopen(connection, state, key)
+    state = remove(connection, state, number, RangeSet([(seq, seq + 1)]))
+    held = Held()
+    for e in state.epochs.values():
+        held += tally(connection, e, e.unsent)
+    return replace(state, held=held)
+
+
+def drop_one(connection: sqlite3.Connection, state: State, reason: str, *, newest: bool) -> State | None:
+    """Drops the oldest or newest unsettled batch of data; None where there is none. Gap batches are never dropped."""
+    order = "DESC" if newest else "ASC"
+    for _, e in sorted(state.epochs.items(), reverse=newest):
+        for ids in sorted(e.ids(e.unsent), reverse=newest):
             row = connection.execute(
-                "SELECT id FROM batches WHERE id >= ? AND id < ? AND kind = ? ORDER BY id LIMIT 1", (*ids, Kind.DATA)
+                f"SELECT id FROM batches WHERE id >= ? AND id < ? AND kind = ? ORDER BY id {order} LIMIT 1",  # noqa: S608  # one of two words
+                (*ids, Kind.DATA),
             ).fetchone()
             if row is not None:
                 return drop(connection, state, row, reason)
@@ -65,6 +78,7 @@ def remove(connection: sqlite3.Connection, state: State, number: int, seqs: Rang
             "UPDATE epochs SET next_seq = ?, sealed = ?, last_us = ? WHERE epoch_no = ?",
             (e.next, e.sealed, e.last_us, number),
         )
+    state = replace(state, stored_bytes=state.stored_bytes - tally(connection, e, seqs).bytes)
     for ids in e.ids(seqs):
         gaps = connection.execute("SELECT id, first_loss, end_loss FROM gaps WHERE id >= ? AND id < ?", ids).fetchall()
         for gap in gaps:

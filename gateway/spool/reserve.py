@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Reserve:
-    """`size` bytes beside the spool, really allocated, given back when the disk is full."""
+    """`size` bytes beside the spool, really allocated, given back when the disk is full; 0: there is none."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
@@ -18,6 +18,8 @@ class Reserve:
     @property
     def held(self) -> bool:
         """Whether the room is set aside."""
+        if not self._size:
+            return True
         try:
             return self._path.stat().st_size >= self._size
         except FileNotFoundError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.link.ranges import RangeSet
-from gateway.spool.database import PAGE_BYTES, create, is_full, unpack_ranges
+from gateway.spool.database import PAGE_BYTES, SpoolFile, create, is_full, unpack_ranges
 from gateway.spool.errors import SpoolCorrupt
 from gateway.spool.rows import INSERT, SEQ_BITS, Row, read_row, split_id
 from gateway.spool.state import HOUR_BITS
@@ -59,6 +59,7 @@ def salvage(path: Path) -> Report:
         if source is not None:
             with closing(source):
                 _copy(source, target, report)
+        _tell_of_nothing_left(target)
     with work.open("rb") as written:
         os.fsync(written.fileno())
     work.rename(_beside(path, ".salvaged"))
@@ -75,19 +76,26 @@ def finish(path: Path) -> None:
     number = 1
     while _beside(path, f".corrupt-{number}").exists():
         number += 1
-    # The WAL first: beside the new file it would be replayed into it.
+    # Each step is on the disk before the next: of names that are not synced a power cut may keep any.
+    _sync(path.parent)
+    # The WAL, too: beside the new file it would be replayed into it.
     for suffix in ("-wal", "-shm", "-journal", ""):
         old = _beside(path, suffix)
         if old.exists():
             old.rename(_beside(path, f".corrupt-{number}{suffix}"))
+    _sync(path.parent)
     whole.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    _sync(path.parent)
     for n in range(1, number + 1 - ASIDE_KEPT):
         _clear(_beside(path, f".corrupt-{n}"))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -103,7 +111,7 @@ def _open_source(path: Path) -> sqlite3.Connection | None:
     for repair in (False, True):
         if repair:
             _graft_schema(path)
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = sqlite3.connect(path, isolation_level=None, factory=SpoolFile)
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'batches'").fetchone()
@@ -153,13 +161,16 @@ def _scan(source: sqlite3.Connection, table: str, columns: str, key: str) -> Ite
 def _after(
     source: sqlite3.Connection, table: str, columns: str, key: str, at: int, limit: int
 ) -> list[tuple[int, ...]] | None:
+    """The next rows; None where they cannot be read."""
     try:
-        return source.execute(
+        rows = source.execute(
             f"SELECT {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT ?",  # noqa: S608  # names of ours
             (at, limit),
         ).fetchall()
     except sqlite3.DatabaseError:
         return None
+    # Where pages of another time lie in the tree, keys come out of order: whoever went back with them never ended.
+    return rows if not rows or rows[-1][0] > at else None
 
 
 def _beyond(source: sqlite3.Connection, table: str, columns: str, key: str, at: int) -> int:
@@ -179,7 +190,7 @@ def _beyond(source: sqlite3.Connection, table: str, columns: str, key: str, at: 
 
 _SMALL = {
     "epochs": "epoch_no, epoch, boot_no, opened_us, clean, next_seq, sealed, last_us, settled_batches,"
-    " settled_readings, freed, quiet_hour",
+    " settled_readings, freed, quiet_hour, held_back_us",
     "boots": "boot_no, boot_id, started_us, ended_us, offset_us, uncertainty_us, source",
     "settlements": "id, batches, readings, ranges",
 }
@@ -221,6 +232,19 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, report: Report
     for lost in bad:
         _lose(target, lost)
     _fill_in(source, target)
+
+
+def _tell_of_nothing_left(target: sqlite3.Connection) -> None:
+    """Where not even an epoch is left, no later opening would say that something was here: when, nobody knows."""
+    (epochs,) = target.execute("SELECT count(*) FROM epochs").fetchone()
+    if not epochs:
+        target.execute("DELETE FROM losses")
+        target.execute("DELETE FROM boots")
+        target.execute("INSERT INTO boots (boot_no, boot_id, started_us) VALUES (1, 'of a lost file', 0)")
+        target.execute(
+            "INSERT INTO losses (loss_no, reason, batch, readings, from_boot, from_us, to_boot, to_us)"
+            " VALUES (1, 'bad_copy', NULL, NULL, 1, 0, 1, 0)"
+        )
 
 
 def _insert(target: sqlite3.Connection, table: str, columns: str, row: tuple[object, ...]) -> None:
@@ -280,6 +304,8 @@ def _copy_batch(
     try:
         target.execute(INSERT, whole.columns())
         report.saved += 1
+    except sqlite3.IntegrityError:
+        return  # a page of another time had it, too: checksums say that both are what was sealed
     except sqlite3.DatabaseError as error:
         if not is_full(error):
             raise
@@ -291,10 +317,12 @@ def _copy_batch(
 def _lose(target: sqlite3.Connection, row: Row) -> None:
     """A batch whose copy is lost, and the newest of whose epoch it may be."""
     # A gap batch's own losses are still there and open again, since its row in `gaps` went with it.
+    # Where a page of another time had it, too, another copy may be here, or its loss.
     target.execute(
         "INSERT INTO losses (reason, batch, readings, from_boot, from_us, to_boot, to_us)"
-        " VALUES ('bad_copy', ?, ?, ?, ?, ?, ?)",
-        (row.id, row.readings, row.boot_no, row.first_us, row.boot_no, row.last_us),
+        " SELECT 'bad_copy', ?1, ?2, ?3, ?4, ?3, ?5"
+        " WHERE ?1 NOT IN (SELECT id FROM batches) AND ?1 NOT IN (SELECT batch FROM losses WHERE batch IS NOT NULL)",
+        (row.id, row.readings, row.boot_no, row.first_us, row.last_us),
     )
     number, seq = split_id(row.id)
     target.execute(

@@ -64,7 +64,8 @@ CREATE TABLE epochs (
     settled_batches  INTEGER NOT NULL DEFAULT 0, -- of hours past the replay window
     settled_readings INTEGER NOT NULL DEFAULT 0,
     freed            BLOB NOT NULL DEFAULT x'',  -- settled for good: no longer in the file
-    quiet_hour       INTEGER                     -- since when nothing of it is left
+    quiet_hour       INTEGER,                    -- since when nothing of it is left
+    held_back_us     INTEGER NOT NULL DEFAULT 0  -- a reading may be so much older than the last sealed one, and unsealed
 ) STRICT;
 
 CREATE TABLE boots (

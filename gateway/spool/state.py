@@ -105,16 +105,23 @@ class Loss:
 class State:
     """All that the spool knows besides the file.
 
-    open_losses: not yet named by a gap batch. pending: losses that found no room in the file yet.
+    stored_bytes: of all batches in the file. held: those of them that are not settled.
+    open_losses: not yet named by a gap batch. loose: how many of them are of readings that were never sealed; tails:
+    the latest of these by reason and whether their number is known. pending: losses that found no room in the file yet.
+    held_back_us: how much older than the last sealed reading one of this opening may be that is not sealed.
     """
 
     epochs: Mapping[int, Epoch] = field(default_factory=dict)
     boots: Mapping[int, BootRow] = field(default_factory=dict)
     ledger: str | None = None
     anchor: Anchor | None = None
+    stored_bytes: int = 0
     held: Held = Held()
     open_losses: RangeSet = NOTHING
+    loose: int = 0
+    tails: Mapping[tuple[str, bool], int] = field(default_factory=dict)
     next_loss: int = 1
+    held_back_us: int = 0
     pending: tuple[Loss, ...] = ()
 
     def with_epoch(self, epoch: Epoch) -> "State":
@@ -163,7 +170,7 @@ def load(connection: sqlite3.Connection) -> tuple[State, dict[int, int]]:
 def _load(connection: sqlite3.Connection) -> tuple[State, dict[int, int]]:
     last_us: dict[int, int] = {}
     epochs = _load_epochs(connection, last_us)
-    _load_batches(connection, epochs, last_us)
+    stored_bytes = _load_batches(connection, epochs, last_us)
     for key, packed in connection.execute("SELECT id, ranges FROM settlements"):
         e = epochs[key >> HOUR_BITS]
         received = unpack_ranges(packed, key) - e.freed
@@ -172,20 +179,29 @@ def _load(connection: sqlite3.Connection) -> tuple[State, dict[int, int]]:
     open_losses, last_named = _load_gaps(connection, epochs, named)
     held = Held()
     for e in epochs.values():
-        held += tally(connection, e, e.unsent)
+        unsent = tally(connection, e, e.unsent)
+        # In a tree with pages of another time a scan may meet rows that no search finds: they would wait for ever.
+        if unsent.batches != e.unsent.count():
+            raise SpoolCorrupt(f"batches of epoch {e.number}: a search finds {unsent.batches} of {e.unsent.count()}")
+        held += unsent
     boots: dict[int, BootRow] = {}
     for number, boot_id, started, ended, offset, uncertainty, source in connection.execute(
         "SELECT boot_no, boot_id, started_us, ended_us, offset_us, uncertainty_us, source FROM boots"
     ):
         boots[number] = BootRow(number, boot_id, ended, _anchor(offset, uncertainty, source))
         _later(last_us, number, started)
+    # Batches of a boot that is not there would wait for its clock for ever, and the next boot could take its number.
+    if last_us.keys() - boots.keys():
+        raise SpoolCorrupt(f"boots {sorted(last_us.keys() - boots.keys())} are missing")
     pinned = connection.execute("SELECT ledger FROM pinned").fetchone()
     state = State(
         epochs,
         boots,
         None if pinned is None else pinned[0],
+        stored_bytes=stored_bytes,
         held=held,
         open_losses=open_losses,
+        loose=sum(named[number] is None for number in open_losses.members()),
         next_loss=max([last_named, *named], default=0) + 1,
     )
     return state, last_us
@@ -202,11 +218,14 @@ def _load_epochs(connection: sqlite3.Connection, last_us: dict[int, int]) -> dic
     return epochs
 
 
-def _load_batches(connection: sqlite3.Connection, epochs: dict[int, Epoch], last_us: dict[int, int]) -> None:
+def _load_batches(connection: sqlite3.Connection, epochs: dict[int, Epoch], last_us: dict[int, int]) -> int:
+    """Their bytes, as `Held` counts them."""
     runs: dict[int, list[tuple[int, int]]] = {}
-    for key, boot_no, readings, before, last in connection.execute(
-        "SELECT id, boot_no, readings, before, last_us FROM batches ORDER BY id"
+    stored_bytes = 0
+    for key, boot_no, readings, before, last, length in connection.execute(
+        "SELECT id, boot_no, readings, before, last_us, length(body) FROM batches ORDER BY id"
     ):
+        stored_bytes += length + ROW_BYTES
         number, seq = split_id(key)
         spans = runs.setdefault(number, [])
         if spans and spans[-1][1] == seq:
@@ -219,6 +238,7 @@ def _load_batches(connection: sqlite3.Connection, epochs: dict[int, Epoch], last
             epochs[number] = replace(epochs[number], next=seq + 1, sealed=sealed, last_us=last)
     for number, spans in runs.items():
         epochs[number] = replace(epochs[number], present=RangeSet(spans))
+    return stored_bytes
 
 
 def _load_losses(
@@ -246,6 +266,9 @@ def _load_gaps(
         open_losses -= covered
         last = max(last, end - 1)
         number, seq = split_id(key)
+        # Losses that are named by nothing but a gap batch that is gone would never be told.
+        if seq not in epochs[number].present:
+            raise SpoolCorrupt(f"gap batch {seq} of epoch {number} is missing")
         if seq in epochs[number].settled:
             keys = [named[n] for n in covered.members()]
             for other, ranges in by_epoch(key for key in keys if key is not None).items():

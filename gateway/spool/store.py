@@ -5,7 +5,7 @@ Invariants:
    epochs that it finds only drain.
 2. A batch leaves only settled, or dropped with its loss in the same transaction (WAL, `synchronous = FULL`).
 6. A corrupt file is set aside and salvaged, never a reason not to start (`opening`); recording a drop succeeds at
-   zero free bytes (`reserve`, `transactions`).
+   zero free bytes (`room`).
 
 Times of readings are µs of the boot's monotonic clock; wall time is given by the caller. For one thread: see
 `gateway.spool.thread`.
@@ -22,36 +22,19 @@ from typing import Self, TypeVar
 
 from gateway.link.anchor import Anchor
 from gateway.link.ranges import RangeSet
-from gateway.link.status import EpochBook
-from gateway.link.wire import ENVELOPE_ROOM, MAX_EPOCH, MAX_GAP_SEQS, Batch, Body, Envelope, Kind, encode_gaps
-from gateway.spool import clock, losses, opening, removal, settlement
-from gateway.spool.counting import whole_file
-from gateway.spool.database import PAGE_BYTES, is_full
+from gateway.link.wire import MAX_EPOCH, MAX_GAP_SEQS, Batch, Body, Envelope, Kind
+from gateway.spool import clock, counting, losses, opening, outgoing, removal, settlement
 from gateway.spool.errors import ForeignLedger
 from gateway.spool.reserve import Reserve
-from gateway.spool.rows import INSERT, SELECT, Row, batch_id, read_row, split_id
-from gateway.spool.state import ROW_BYTES, Held, Loss, State, tally
+from gateway.spool.room import Room
+from gateway.spool.rows import INSERT, SELECT, Row, batch_id, read_row
+from gateway.spool.state import ROW_BYTES, Held, Loss, State
 from gateway.spool.transactions import NoRoom, Outcome, Transactions
 from gateway.spool.values import Books, Boot, Identity, SpoolOptions, Stored, Usage
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-GAP_ROOM = 196_608
-"""Bytes below the bound that data may not take: a gap batch (128 KiB at most) is never dropped and must fit."""
-GAP_ENTRIES = 512
-"""Entries of a gap batch: each takes some 100 bytes before compression, and a batch has 128 KiB."""
-BOOK_EPOCHS = 64
-"""Epochs in the books: a status of more would outgrow its message."""
-BOOK_SPANS = 200
-"""Ranges of one epoch in the books (WIRE.md §5)."""
-ROOM_AT_ONCE = 262_144
-"""Bytes that are dropped when a disk is full: the batch that needs them is at most half as large."""
-MAX_PAGES = 1_073_741_823
-"""As many as SQLite lets a file have if nobody says else."""
-DROP_PAGES = 64
-"""Pages that dropping itself may take on a full disk, before it has given any back."""
 
 
 def draw_epoch() -> int:
@@ -65,12 +48,13 @@ class Spool:
     def __init__(self, connection: sqlite3.Connection, path: Path, options: SpoolOptions, state: State) -> None:
         self._connection = connection
         self._options = options
-        self._reserve = Reserve(path.with_name(path.name + ".reserve"), options.reserve_bytes)
-        self._tx = Transactions(connection, path, state, self._make_room)
+        self._reserve = _reserve(path, options)
+        self._tx = Transactions(connection, path, state, lambda attempt: self._room.make(attempt))
+        self._room = Room(self._tx, options, self._reserve)
         self._current = 0
         self._boot = 0
         self._gap_seqs = MAX_GAP_SEQS
-        self._dropping_helps = True
+        self._book_turn = 0
 
     @classmethod
     def open(
@@ -87,15 +71,13 @@ class Spool:
         `<name>.corrupt-<n>` and salvaged. Raises SpoolBusy, SpoolUnavailable (no such folder, disk full before
         there was a reserve), SpoolError (file of a later release).
         """
-        reserve = Reserve(path.with_name(path.name + ".reserve"), options.reserve_bytes)
-        connection, state, last_us = opening.open_file(path, reserve)
+        connection, state, last_us = opening.open_file(path, _reserve(path, options))
         spool = cls(connection, path, options, state)
         begun = False
         try:
             spool._reserve.make()
             spool._tx.run(lambda: spool._begin(boot, last_us, draw_epoch))
-            if now_wall_s is not None:
-                spool.free_replayed(now_wall_s)
+            spool.free_replayed(now_wall_s)
             begun = True
         finally:
             if not begun:
@@ -135,6 +117,11 @@ class Spool:
         return self._state.ledger
 
     @property
+    def held(self) -> Held:
+        """What is not settled, as in `usage`, without a look into the file."""
+        return self._state.held
+
+    @property
     def _state(self) -> State:
         return self._tx.state
 
@@ -154,30 +141,49 @@ class Spool:
     def append(self, body: Body, readings: int, first_us: int, last_us: int) -> Identity | None:
         """Seals a batch of data: durable when this returns (within a group: when the group does).
 
-        At the bound, settled batches are freed and then the oldest others dropped. None where the disk has no room
-        at all: then these readings are a loss (`bound`) themselves.
+        At the bound, settled batches are freed and then (`drop_oldest`) the oldest others dropped. None where that
+        gives no room (`drop_newest`), or the disk has none: then these readings are a loss (`bound`) themselves.
         """
-        try:
-            identity = self._tx.run(lambda: self._append(Kind.DATA, body, readings, first_us, last_us))
-        except NoRoom:
-            self._remember(Loss("bound", None, readings, self._boot, first_us, self._boot, last_us))
-            self._dropping_helps = False
+
+        def work() -> Identity | None:
+            self._flush()
+            if self._room.for_data(body):
+                return self._append(Kind.DATA, body, readings, first_us, last_us)
+            self._record("bound", readings, first_us, last_us)
             return None
-        self._dropping_helps = True
-        return identity
+
+        try:
+            return self._tx.run(work, self._room.make_for_data)
+        except NoRoom:
+            self.record_loss("bound", readings, first_us, last_us)
+            return None
 
     def record_loss(self, reason: str, readings: int | None, from_us: int, to_us: int) -> None:
         """Readings that were lost before they were sealed, between two times of this boot; None: number unknown."""
-        loss = Loss(reason, None, readings, self._boot, from_us, self._boot, to_us)
 
         def work() -> None:
             self._flush()
-            self._state = losses.record(self._connection, self._state, loss)
+            self._record(reason, readings, from_us, to_us)
 
         try:
             self._tx.run(work)
         except NoRoom:
-            self._remember(loss)
+            # Kept in memory until the disk has a byte for it.
+            loss = Loss(reason, None, readings, self._boot, from_us, self._boot, to_us)
+            self._state = replace(self._state, pending=losses.remember(self._state.pending, loss))
+
+    def hold_back(self, us: int) -> None:
+        """From now on a reading may wait unsealed for so long (µs) besides the linger, as while readings are thinned.
+
+        Should this process end uncleanly, the gap that tells of it begins so much before the last sealed reading.
+        """
+
+        def work() -> None:
+            self._connection.execute("UPDATE epochs SET held_back_us = ? WHERE epoch_no = ?", (us, self._current))
+            self._state = replace(self._state, held_back_us=us)
+
+        if us != self._state.held_back_us:
+            self._tx.run(work)
 
     def set_anchor(self, anchor: Anchor | None) -> None:
         """The clock is known, or (None) no longer. The first anchor of a boot stays with the boot.
@@ -187,7 +193,11 @@ class Spool:
         self._tx.run(lambda: self._set_anchor(anchor))
 
     def seal_gaps(self) -> list[Identity]:
-        """Seals what was lost since the last time, if this boot knows the time; the gap batches made."""
+        """Seals what was lost since the last time, if this boot knows the time; the gap batches made.
+
+        None while many wait to be settled: in a long outage losses gather as rows, which are made longer, and not as
+        batches, which would fill the room that is kept for them.
+        """
         return self._tx.run(self._seal_gaps)
 
     # -- what goes out
@@ -197,25 +207,7 @@ class Spool:
 
         At most `limit`, and strictly within `limit_bytes`. An `after` whose epoch is gone begins at the start.
         """
-        found: list[Stored] = []
-        last = self._state.by_name().get(after.epoch) if after is not None else None
-        beyond = batch_id(last.number, after.seq) if last is not None and after is not None else -1
-        for _, e in sorted(self._state.epochs.items()):
-            # A batch has an anchor of its own only where its boot has one, so the boot answers for all of an epoch.
-            if self._anchor_of(e.boot_no) is None:
-                continue
-            for first, end in e.ids(e.unsent):
-                for key, readings, size in self._connection.execute(
-                    "SELECT id, readings, length(body) FROM batches WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-                    (max(first, beyond + 1), end, limit - len(found)),
-                ):
-                    limit_bytes -= size + ENVELOPE_ROOM
-                    if limit_bytes < 0:
-                        return found
-                    found.append(Stored(Identity(e.epoch, split_id(key)[1]), size + ENVELOPE_ROOM, readings))
-                if len(found) >= limit:
-                    return found
-        return found
+        return outgoing.sendable(self._connection, self._state, after, limit, limit_bytes)
 
     def load(self, identity: Identity, gateway: str, instance: int) -> Batch | None:
         """The batch to send; None where it is settled or dropped meanwhile, or waits for its boot's anchor.
@@ -291,35 +283,25 @@ class Spool:
         """Unsettles what of `ranges` the file still has; how many batches will be sent again."""
         return self._tx.run(lambda: self._take_back(epoch, ranges))
 
-    def free_replayed(self, now_wall_s: float) -> int:
+    def free_replayed(self, now_wall_s: float | None) -> int:
         """Frees batches whose replay window has passed, some thousands at most; how many. Call it every minute.
 
-        Also makes the reserve again where a full disk has taken it and there is room.
+        Also makes the reserve again where a full disk has taken it and there is room: where the time is not known,
+        only this.
         """
-        if self._reserve.room():
-            self._limit_pages(MAX_PAGES)
-            self._reserve.make()
-        return self._tx.run(lambda: self._free_replayed(now_wall_s))
+        self._room.regain()
+        return 0 if now_wall_s is None else self._tx.run(lambda: self._free_replayed(now_wall_s))
 
     # -- the books
 
     def books(self) -> Books:
         """The books of every epoch, as a status tells them: consistent, since one thread owns them all.
 
-        Where they are too many: that of this opening, then the oldest that hold something, then the newest others.
+        Where they are too many for one status, the next call tells of others.
         """
-        every = self._state.epochs
-        others = sorted(every.keys() - {self._current})
-        holding = [number for number in others if every[number].unsettled]
-        done = [number for number in reversed(others) if not every[number].unsettled]
-        listed = sorted([self._current, *holding, *done][:BOOK_EPOCHS])
-        return Books(
-            tuple(
-                EpochBook(epoch=e.epoch, next=e.next, sealed=e.sealed, held=e.unsettled.coarse(BOOK_SPANS))
-                for e in (every[number] for number in listed)
-            ),
-            whole=len(listed) == len(every),
-        )
+        told = counting.books(self._state, self._current, self._book_turn)
+        self._book_turn += 1
+        return told
 
     def ends(self) -> list[Identity]:
         """Where each epoch ends (the seq after its last), oldest first: the last is what is sealed next."""
@@ -333,10 +315,15 @@ class Spool:
             self._options.bound_bytes,
             held.batches,
             held.readings,
-            self._used(),
+            self._room.used(),
+            self._room.fill(),
             self._reserve.held,
-            whole_file(self._connection, self._state),
+            counting.whole_file(self._connection, self._state),
         )
+
+    def fill(self) -> float:
+        """The share of the room for data that is taken and not settled: 1 where what comes next makes something go."""
+        return self._room.fill()
 
     # -- within a transaction
 
@@ -346,7 +333,6 @@ class Spool:
         self._state, self._current = opening.begin_epoch(self._connection, self._state, self._boot, boot.now_us, draw)
 
     def _append(self, kind: Kind, body: Body, readings: int, first_us: int, last_us: int) -> Identity:
-        self._flush()
         e = self._state.epochs[self._current]
         anchor = self._state.anchor
         key = batch_id(e.number, e.next)
@@ -361,74 +347,46 @@ class Spool:
                 present=e.present | RangeSet([(e.next, e.next + 1)]),
             )
         )
-        self._state = replace(self._state, held=self._state.held + Held(1, readings, len(body.stored) + ROW_BYTES))
-        self._keep_bound(self._options.bound_bytes - GAP_ROOM)
+        amount = Held(1, readings, len(body.stored) + ROW_BYTES)
+        self._state = replace(
+            self._state, held=self._state.held + amount, stored_bytes=self._state.stored_bytes + amount.bytes
+        )
         return Identity(e.epoch, e.next)
 
-    def _keep_bound(self, most_bytes: int) -> None:
-        while self._used() > most_bytes:
-            state = removal.free_oldest(self._connection, self._state)
-            if state is None:
-                state = removal.drop_oldest(self._connection, self._state, "bound")
-            if state is None:
-                return
-            self._state = state
-
-    def _used(self) -> int:
-        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        return (self._pages() - int(free)) * PAGE_BYTES
+    def _record(self, reason: str, readings: int | None, from_us: int, to_us: int) -> None:
+        loss = Loss(reason, None, readings, self._boot, from_us, self._boot, to_us)
+        self._state = losses.record(self._connection, self._state, loss)
 
     def _flush(self) -> None:
         for loss in self._state.pending:
             self._state = losses.record(self._connection, self._state, loss)
         self._state = replace(self._state, pending=())
 
-    def _remember(self, loss: Loss) -> None:
-        """Keeps a loss for which the disk had no byte in memory, until it has."""
-        pending = self._state.pending
-        merged = losses.merge(pending[-1], loss) if pending else None
-        kept = (*pending[:-1], merged) if merged is not None else (*pending, loss)
-        self._state = replace(self._state, pending=kept)
-
     def _set_anchor(self, anchor: Anchor | None) -> None:
-        self._state = replace(self._state, anchor=anchor)
-        boot = self._state.boots[self._boot]
-        if anchor is None or boot.anchor is not None:
-            return
-        found = clock.estimates(list(self._state.boots.values()), boot, anchor)
-        for number, known in {**found, boot.number: anchor}.items():
-            self._connection.execute(
-                "UPDATE boots SET offset_us = ?, uncertainty_us = ?, source = ? WHERE boot_no = ?",
-                (known.offset_us, known.uncertainty_us, int(known.source), number),
-            )
-            self._state = self._state.with_boot(replace(self._state.boots[number], anchor=known))
+        self._state = clock.set_anchor(self._connection, replace(self._state, anchor=anchor), self._boot)
 
     def _seal_gaps(self) -> list[Identity]:
         self._flush()
-        if self._anchor_of(self._boot) is None:
+        state = self._state
+        if not state.open_losses or self._anchor_of(self._boot) is None or losses.told_enough(self._connection, state):
             return []
         made: list[Identity] = []
-        for first, end in self._state.open_losses:
+        for first, end in state.open_losses:
             at = first
             while at < end:
-                following, identity = self._seal_gap(at, end)
-                at = following
+                at, identity = self._seal_gap(at, end)
                 made.append(identity)
+        self._state = replace(self._state, loose=0, tails={})
         return made
 
     def _seal_gap(self, first: int, end: int) -> tuple[int, Identity]:
-        count = min(self._gap_seqs, end - first)
-        gaps = losses.coalesce(losses.select(self._connection, first, first + count), self._state)
-        while len(gaps) > GAP_ENTRIES:
-            count //= 2
-            gaps = losses.coalesce(losses.select(self._connection, first, first + count), self._state)
+        named, body = losses.next_gaps(self._connection, self._state, first, min(end, first + self._gap_seqs))
+        # It may drop data, whose losses are for the next gap batch to name.
+        self._room.for_gaps(body)
+        self._state = replace(self._state, open_losses=self._state.open_losses - RangeSet([(first, named)]))
         e = self._state.epochs[self._current]
-        covered = RangeSet([(first, first + count)])
-        self._connection.execute(
-            "INSERT INTO gaps VALUES (?, ?, ?)", (batch_id(e.number, e.next), first, first + count)
-        )
-        self._state = replace(self._state, open_losses=self._state.open_losses - covered)
-        return first + count, self._append(Kind.GAP, encode_gaps(gaps), 0, e.last_us, e.last_us)
+        self._connection.execute("INSERT INTO gaps VALUES (?, ?, ?)", (batch_id(e.number, e.next), first, named))
+        return named, self._append(Kind.GAP, body, 0, e.last_us, e.last_us)
 
     def _anchor_of(self, boot_no: int) -> Anchor | None:
         boot = self._state.boots.get(boot_no)
@@ -438,7 +396,7 @@ class Spool:
         for key in keys:
             (kind,) = self._connection.execute("SELECT kind FROM batches WHERE id = ?", (key,)).fetchone()
             if kind == Kind.GAP:
-                self._gap_seqs = max(GAP_ENTRIES // 8, self._gap_seqs // 2)
+                self._gap_seqs = max(losses.GAP_ENTRIES // 8, self._gap_seqs // 2)
         self._state = removal.drop(self._connection, self._state, keys, reason)
 
     def _drop_bad(self, key: int, row: Row | None) -> None:
@@ -446,14 +404,7 @@ class Spool:
             self._state = removal.drop(self._connection, self._state, [key], "bad_copy")
             return
         # Not even its number of readings can be believed: it vanishes, and the server's audit finds it.
-        number, seq = split_id(key)
-        seqs = RangeSet([(seq, seq + 1)])
-        self._state = losses.reopen(self._connection, self._state, key)
-        self._state = removal.remove(self._connection, self._state, number, seqs)
-        held = Held()
-        for e in self._state.epochs.values():
-            held += tally(self._connection, e, e.unsent)
-        self._state = replace(self._state, held=held)
+        self._state = removal.vanish(self._connection, self._state, key)
 
     def _take_back(self, epoch: int, ranges: RangeSet) -> int:
         e = self._state.by_name().get(epoch)
@@ -474,50 +425,6 @@ class Spool:
         self._connection.execute("INSERT INTO pinned VALUES (?)", (ledger,))
         self._state = replace(self._state, ledger=ledger)
 
-    # -- a full disk
 
-    def _make_room(self, attempt: int) -> bool:
-        """After the n-th failed attempt; False where nothing is left to try."""
-        if attempt == 0:
-            self._reserve.release()
-            self._checkpoint()
-            # From here on the file may not grow, so that what the reserve gave is left to the WAL: were it taken by
-            # data, not even a drop could be recorded. New batches take the pages of those that are dropped.
-            # (A file that is smaller than this has little to drop.)
-            self._limit_pages(max(self._pages(), self._options.reserve_bytes // 4 // PAGE_BYTES))
-        if attempt > 1 or not self._dropping_helps:
-            return attempt == 0
-        limit = self._limit_pages(0)
-        self._limit_pages(limit + DROP_PAGES)
-        try:
-            dropped = self._tx.once(self._drop_for_room)
-        except sqlite3.DatabaseError as error:
-            if not is_full(error):
-                raise
-            return False
-        finally:
-            self._limit_pages(max(limit, self._pages()))
-        self._checkpoint()
-        return dropped or attempt == 0
-
-    def _drop_for_room(self) -> bool:
-        before = self._used()
-        self._keep_bound(before - ROOM_AT_ONCE)
-        return self._used() < before
-
-    def _pages(self) -> int:
-        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-        return int(pages)
-
-    def _limit_pages(self, pages: int) -> int:
-        """How large the file may grow; 0 only asks."""
-        (limit,) = self._connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
-        return int(limit)
-
-    def _checkpoint(self) -> None:
-        # What is in the WAL goes into the file, and the WAL's own bytes can be used again.
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        except sqlite3.DatabaseError as error:
-            if not is_full(error):
-                raise
+def _reserve(path: Path, options: SpoolOptions) -> Reserve:
+    return Reserve(path.with_name(path.name + ".reserve"), options.reserve_bytes)

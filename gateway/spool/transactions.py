@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class NoRoom(SpoolUnavailable):
-    """Not even by giving up the reserve and dropping what is oldest."""
+    """Not even by giving up the reserve and dropping what may be dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class Transactions:
         self._path = path
         self._make_room = make_room
 
-    def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T], make_room: Callable[[int], bool] | None = None) -> T:
         """Does `work` whole or not at all, and durably unless within `group`. May do it more than once.
 
-        Raises what `work` raises, SpoolCorrupt, SpoolUnavailable and NoRoom.
+        make_room: in place of that of all works. Raises what `work` raises, SpoolCorrupt, SpoolUnavailable and NoRoom.
         """
         if self.connection.in_transaction:
             return self._nested(work)
@@ -58,7 +58,7 @@ class Transactions:
             except sqlite3.DatabaseError as error:
                 if not is_full(error):
                     raise self._translated(error) from error
-                if not self._make_room(attempt):
+                if not (make_room or self._make_room)(attempt):
                     raise NoRoom(f"{self._path}: {error}") from error
                 attempt += 1
 

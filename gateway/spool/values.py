@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gateway.link.status import EpochBook
 
@@ -39,6 +39,9 @@ class Boot:
     now_us: int
 
 
+WhenFull = Literal["drop_oldest", "drop_newest"]
+"""What goes when the spool is at its bound and nothing in it is settled: what was sealed first, or what comes in."""
+
 SMALLEST_BOUND = 524_288
 """Bytes: below this the room that is kept for gaps would be most of the spool."""
 
@@ -49,13 +52,14 @@ class SpoolOptions:
 
     replay_window_s: how long a settled batch is kept for a database that may lose it again.
     reserve_bytes: really allocated beside the file, given back when the disk is full, so that a drop can be
-    recorded. Four times the WAL: what is in the WAL must fit into the file first.
+    recorded. Four times the WAL: what is in the WAL must fit into the file first. 0: none, for a spool in memory.
     Raises ValueError.
     """
 
     bound_bytes: int
     replay_window_s: float
     reserve_bytes: int = 4_194_304
+    when_full: WhenFull = "drop_oldest"
 
     def __post_init__(self) -> None:
         if self.bound_bytes < SMALLEST_BOUND:
@@ -83,8 +87,9 @@ class Usage:
     """How full the spool is.
 
     bytes, batches, readings: of unsettled batches only, since settled ones make room by themselves.
-    file_bytes: what the file uses, batches of the replay window included. reserve: whether the disk's last
-    bytes are still set aside; where not, the disk is (or was) full.
+    file_bytes: what the file uses, batches of the replay window included. fill: the share of the room for data that
+    is not settled, 0 … 1. reserve: whether the disk's last bytes are still set aside; where not, the disk is (or was)
+    full.
     """
 
     bytes: int
@@ -92,5 +97,6 @@ class Usage:
     batches: int
     readings: int
     file_bytes: int
+    fill: float
     reserve: bool
     whole_file: Counters

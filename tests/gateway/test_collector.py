@@ -223,7 +223,7 @@ async def test_a_loss_in_the_queue_becomes_a_gap(tmp_path: Path) -> None:
         queue.lost(5_000, 7_000)
         queue.lost(6_000, 9_000)
         queue.close()
-        await Sealer(queue, Batcher(1.0, 10), spool, clock, sealed=lambda: None).run()
+        await Sealer(queue, Batcher(1.0, 10), spool, clock, thin=False, sealed=lambda: None).run()
         await spool.run(lambda s: s.set_anchor(ANCHOR))
         (gap,) = await spool.run(lambda s: s.seal_gaps())
         batch = await spool.run(lambda s: s.load(gap, GATEWAY, 1))

@@ -1,6 +1,7 @@
 """What happens between two awaits: a broker that answers when the test says so, before a real spool."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -203,6 +204,7 @@ async def test_a_heartbeat_that_crosses_an_answer_keeps_its_own_audit(tmp_path: 
             asyncio.Event(),
             finishing,
             lambda: None,
+            draw=lambda: 1.0,
         )
         running = asyncio.create_task(talk.run())
         topics = SPEAKER.topics
@@ -219,5 +221,38 @@ async def test_a_heartbeat_that_crosses_an_answer_keeps_its_own_audit(tmp_path: 
         await session.until("batch", 1)
         assert state.taken_back == 1
         finishing.set()
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_gateways_that_came_back_together_do_not_beat_together(tmp_path: Path) -> None:
+    """A thousand heartbeats in one second, every half minute, kept the server from live batches for seconds."""
+    options = UplinkOptions(heartbeat_s=30.0, spread_s=0.0, audit_wait_s=0.0)
+    async with spool_of(tmp_path, 0) as spool, asyncio.timeout(PATIENCE_S):
+        session, beats = HeldSession(at_once), count()
+        talk = Conversation(
+            session,
+            SPEAKER,
+            options,
+            spool,
+            Window(LIMITS),
+            Time().clock(),
+            UplinkState(),
+            lambda: next(beats),
+            asyncio.Event(),
+            asyncio.Event(),
+            lambda: None,
+            draw=lambda: 0.001,
+        )
+        running = asyncio.create_task(talk.run())
+        online = ServerStatus(state="online", wire=(1,), ledger=LEDGER, worker="w").payload()
+        session.say(SPEAKER.topics.server_status, online)
+        # The opening, and the beat that chance has put 30 ms after it.
+        await session.until("status", 2)
+        # From then on they are half a minute apart, whatever chance says.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await session.until("status", 3)
+        assert len(session.of("status")) == 2
         running.cancel()
         await asyncio.wait([running])

@@ -42,7 +42,7 @@ def test_the_lanes_do_not_take_each_others_room() -> None:
     w = window()
     for seq in range(3):
         w.sent(Lane.LIVE, stored(seq), 0.0)
-    assert w.room(Lane.BACKLOG) == Room(50, MAX_PAYLOAD)
+    assert w.room(Lane.BACKLOG) == Room(1, MAX_PAYLOAD)
 
 
 def test_a_batch_under_way_is_not_sent_twice() -> None:
@@ -66,6 +66,55 @@ def test_the_backlog_has_under_way_what_the_server_settles_in_two_seconds() -> N
     assert w.drain.bytes_s == pytest.approx(100_000)
     w.sent(Lane.BACKLOG, stored(1, 50_000), 11.0)
     assert w.room(Lane.BACKLOG).bytes == DRAIN_S * 100_000 - 50_000
+
+
+def fill(w: Window, first: int, now_s: float) -> int:
+    """Sends small batches of the backlog while there is room; how many."""
+    count = 0
+    while w.room(Lane.BACKLOG).batches:
+        w.sent(Lane.BACKLOG, stored(first + count, 100), now_s)
+        count += 1
+    return count
+
+
+def drained(w: Window, rounds: int) -> list[int]:
+    """How many batches each round of receipts lets out."""
+    waves: list[int] = []
+    for now_s in range(rounds):
+        first = sum(waves)
+        waves.append(fill(w, first, now_s))
+        w.settled({EPOCH: RangeSet([(first, first + waves[-1])])}, now_s + 0.1)
+    return waves
+
+
+def test_the_backlog_begins_with_one_batch_and_doubles_up_to_its_bound() -> None:
+    """A thousand gateways that come back together would otherwise send all that they hold at once."""
+    w = window()
+    assert drained(w, 8) == [1, 2, 4, 8, 16, 32, 50, 50]
+    w.clear()
+    assert drained(w, 3) == [1, 2, 4]
+
+
+def test_live_receipts_open_no_room_for_the_backlog() -> None:
+    w = window()
+    for seq in range(20):
+        w.sent(Lane.LIVE, stored(seq), seq)
+        w.settled({EPOCH: RangeSet.of([seq])}, seq + 0.1)
+    assert w.room(Lane.BACKLOG).batches == 1
+
+
+def test_what_must_be_sent_again_slows_the_backlog_down() -> None:
+    w = window()
+    assert drained(w, 4) == [1, 2, 4, 8]
+    assert fill(w, 100, 10.0) == 16
+    for identity in w.due(1000.0)[:2]:
+        w.resent(identity, 1000.0)
+    w.settled({EPOCH: RangeSet([(100, 116)])}, 1000.1)
+    assert fill(w, 200, 1001.0) == 16 // 4 + 16
+    w.sent(Lane.LIVE, stored(300), 1001.2)
+    w.resent(Identity(EPOCH, 300), 2000.0)
+    w.settled({EPOCH: RangeSet([(200, 301)])}, 2000.1)
+    assert fill(w, 400, 2001.0) == 2 * (16 // 4 + 16)
 
 
 def test_idle_time_does_not_lower_the_drain_rate() -> None:

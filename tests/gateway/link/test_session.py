@@ -1,6 +1,8 @@
 """The gateway's end of the broker, against a real mosquitto."""
 
 import asyncio
+import socket
+import threading
 
 import pytest
 
@@ -76,3 +78,31 @@ async def test_the_brokers_limits_are_known(mosquitto: Broker, options: BrokerOp
     async with Session(options, "a", WILL, True) as session:
         assert session.maximum_packet_size == 150_000
         assert session.receive_maximum >= 1
+
+
+async def test_a_broker_that_dies_while_something_is_published_leaves_no_descriptor_watched(
+    options: BrokerOptions,
+) -> None:
+    """The loop was handed the number of a descriptor that is closed by then, or somebody else's."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        reach = options.model_copy(update={"port": server.getsockname()[1], "protocol": "3.1.1"})
+        dying = threading.Event()
+
+        def broker() -> None:
+            line, _ = server.accept()
+            with line:
+                line.recv(1024)
+                line.sendall(b"\x20\x02\x00\x00")  # CONNACK: accepted
+                dying.wait(PATIENCE_S)
+
+        thread = threading.Thread(target=broker)
+        thread.start()
+        async with Session(reach, "a", WILL, False) as session:
+            publishing = asyncio.create_task(session.publish(TOPIC, b"x"))
+            # Before the loop turns again the connection has ended: it then publishes first and hears of it second.
+            dying.set()
+            thread.join()
+            with pytest.raises(SessionLost):
+                await publishing
+            with pytest.raises(SessionLost):
+                await first(session)

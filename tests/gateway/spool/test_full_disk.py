@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.gateway.spool.support import (
     WALL_S,
     Server,
     body,
+    copy_files,
     epochs,
     everything,
     opened,
@@ -29,6 +31,7 @@ from tests.peers.needs import wants
 
 DISK_BYTES = 16 * 1024 * 1024
 OPTIONS = SpoolOptions(bound_bytes=1 << 30, replay_window_s=3600.0)
+NEWEST = replace(OPTIONS, when_full="drop_newest")
 
 
 @pytest.fixture
@@ -86,10 +89,46 @@ def test_a_full_disk_drops_by_policy_and_tells(disk: Path) -> None:
         assert server.committed + server.dropped == 700
 
 
-def test_a_disk_without_a_reserve_loses_readings_and_not_the_books(disk: Path) -> None:
+def test_a_full_disk_keeps_what_was_sealed_earlier_where_that_is_to_stay(disk: Path) -> None:
+    server = Server()
+    with opened(disk / "spool.sqlite", NEWEST) as spool:
+        kept = [sealed(spool, 1, n, size=20_000, seed=n) for n in range(120)]
+        filler = fill(disk)
+        results = [spool.append(body(20_000, n), 2, n, n) for n in range(120, 700)]
+        for n in range(40):
+            spool.record_loss("thinned", 3, n, n)
+        lost = 2 * results.count(None)
+        assert lost > 2 * 500
+        usage = spool.usage()
+        # What little went besides went for the books of the rest.
+        assert usage.whole_file.dropped.get("bound", 0) <= 2
+        assert usage.whole_file.unsealed == {"bound": lost, "thinned": 120}
+        assert everything(spool)[:118] == kept[:118]
+        assert spool.fill() > 0.9
+        # It is on the disk, not only in the memory of a process that may be killed.
+        left = copy_files(disk / "spool.sqlite", disk.parent / "left")
+        with opened(left, now_us=1000) as after:
+            assert after.usage().whole_file.unsealed == {"bound": lost, "thinned": 120}
+        # A receipt makes room, and what comes next is sealed again.
+        server.deliver(spool, 50)
+        assert spool.apply_receipt(LEDGER, server.settled, WALL_S) == 50
+        assert spool.append(body(20_000, 1), 2, 1, 1) is not None
+        assert not spool.usage().reserve
+        filler.unlink()
+        assert spool.free_replayed(WALL_S) == 0
+        assert spool.usage().reserve
+        server.drain(spool)
+        assert server.settled == {spool.epoch: RangeSet.below(spool.books().epochs[0].next)}
+        whole = spool.usage().whole_file
+        assert server.committed + server.dropped == whole.sealed_readings
+        assert whole.sealed_readings + lost == 120 + 2 * 581
+
+
+@pytest.mark.parametrize("options", [OPTIONS, NEWEST], ids=lambda o: o.when_full)
+def test_a_disk_without_a_reserve_loses_readings_and_not_the_books(disk: Path, options: SpoolOptions) -> None:
     """Somebody else takes what the reserve gave back, and all of it."""
     server = Server()
-    with opened(disk / "spool.sqlite", OPTIONS) as spool:
+    with opened(disk / "spool.sqlite", options) as spool:
         kept = [sealed(spool, 1, n, size=1000, seed=n) for n in range(20)]
         (disk / "spool.sqlite.reserve").unlink()
         filler = fill(disk)
@@ -111,6 +150,25 @@ def test_a_disk_without_a_reserve_loses_readings_and_not_the_books(disk: Path) -
         }
 
 
+def test_dropping_that_does_not_help_is_not_repeated(disk: Path) -> None:
+    """A drop fits into what the WAL has, a batch does not: each try would throw away a little more, for nothing."""
+    path = disk / "spool.sqlite"
+    with opened(path, OPTIONS, draw=epochs()) as spool:
+        for n in range(120):
+            sealed(spool, 1, n, size=20_000, seed=n)
+    with opened(path, OPTIONS, draw=epochs(2000), now_us=5) as spool:
+        # Into pages that the file has, so that what is in the WAL finds its place in it whatever the disk has.
+        for identity in everything(spool)[:4]:
+            spool.drop(identity, "too_large")
+        sealed(spool, 1, size=50_000)
+        (disk / "spool.sqlite.reserve").unlink()
+        fill(disk)
+        assert [spool.append(body(110_000, n), 7, n, n) for n in range(20)] == [None] * 20
+        whole = spool.usage().whole_file
+        assert 0 < whole.dropped["bound"] < 40
+        assert whole.unsealed == {"bound": 140}
+
+
 def test_a_full_disk_does_not_keep_a_spool_from_opening(disk: Path) -> None:
     path = disk / "spool.sqlite"
     with opened(path, OPTIONS, draw=epochs()) as spool:
@@ -122,8 +180,9 @@ def test_a_full_disk_does_not_keep_a_spool_from_opening(disk: Path) -> None:
         assert not spool.usage().reserve
 
 
-def test_works_that_wait_together_survive_a_full_disk(disk: Path) -> None:
-    with opened(disk / "spool.sqlite", OPTIONS) as spool:
+@pytest.mark.parametrize("options", [OPTIONS, NEWEST], ids=lambda o: o.when_full)
+def test_works_that_wait_together_survive_a_full_disk(disk: Path, options: SpoolOptions) -> None:
+    with opened(disk / "spool.sqlite", options) as spool:
         for n in range(50):
             sealed(spool, 1, n, size=20_000, seed=n)
         fill(disk)
@@ -137,9 +196,10 @@ def test_works_that_wait_together_survive_a_full_disk(disk: Path) -> None:
             )
             assert [o.error for o in outcomes] == [None] * 12, round_
         usage = spool.usage()
-        assert usage.whole_file.sealed_readings == 450
+        assert usage.whole_file.sealed_readings + usage.whole_file.unsealed.get("bound", 0) == 450
         assert usage.whole_file.unsealed["overrun"] == 40
-        assert usage.readings + usage.whole_file.dropped["bound"] == 450
+        assert usage.readings + usage.whole_file.dropped.get("bound", 0) == usage.whole_file.sealed_readings
+        assert usage.readings < 450
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What is lost in a stop is told by the next start: no loss ends in a memory that is gone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.gateway.spool.support import opened
 def test_a_loss_that_found_no_room_yet_is_written_before_the_stop_counts_as_clean(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite3"
     with opened(path) as spool:
-        spool._remember(Loss("bound", None, 7, spool._boot, 1, spool._boot, 2))
+        spool._state = replace(spool._state, pending=(Loss("bound", None, 7, spool._boot, 1, spool._boot, 2),))
     with opened(path, now_us=1) as spool:
         assert spool.usage().whole_file.unsealed == {"bound": 7}
 
