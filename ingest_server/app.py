@@ -8,7 +8,7 @@ import time
 from firmware_profiles.selection import ProfileSet
 from gateway.daemon import notify
 from gateway.link.backoff import FullJitter
-from ingest_server.config import IngestConfig
+from ingest_server.config import BooksOptions, IngestConfig
 from ingest_server.counters import Counters
 from ingest_server.errors import StorageUnavailable
 from ingest_server.health import report
@@ -22,6 +22,7 @@ from ingest_server.storage.connection import connect
 from ingest_server.storage.ledger import ledger_id
 from ingest_server.storage.migrations import require_current
 from ingest_server.storage.partitions import NativePartitions
+from ingest_server.storage.quarantine_bound import QuarantineBound
 from ingest_server.storage.writer import WriterOptions
 
 log = logging.getLogger(__name__)
@@ -38,15 +39,22 @@ def describe_from(profiles: ProfileSet) -> Describe:
     return lambda name: known.get(name, (None, None))
 
 
+def catalogue_limits(books: BooksOptions) -> CatalogueLimits:
+    """What a gateway may bring."""
+    return CatalogueLimits(books.new_devices_per_hour, books.new_series_per_hour, books.handover_silence_s)
+
+
 def writer_options(config: IngestConfig) -> WriterOptions:
     """How this configuration writes."""
     books = config.books
     return WriterOptions(
         config.database.dsn.get_secret_value(),
         config.database.statement_timeout_s,
-        CatalogueLimits(books.new_devices_per_hour, books.new_series_per_hour, books.handover_silence_s),
+        catalogue_limits(books),
         describe_from(ProfileSet.load()),
         NativePartitions,
+        QuarantineBound(config.quarantine.max_entries, config.quarantine.max_bytes),
+        books.new_epochs_per_hour,
     )
 
 
@@ -69,7 +77,7 @@ async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
         share=config.ingest.share,
         clock_s=time.monotonic,
     )
-    receipts = Receipts(source.publish, topics, ledger)
+    receipts = Receipts(source.publish, topics, ledger, counters)
     pipeline = Pipeline(
         source,
         writer,
@@ -87,8 +95,14 @@ async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
         counters,
         lost_after_s=config.books.lost_after_s,
         device_silence_s=config.books.device_silence_s,
+        clock_s=time.monotonic,
     )
-    jobs = Jobs(writer, wall_us)
+    jobs = Jobs(
+        writer,
+        wall_us,
+        retention_days=config.books.raw_retention_days,
+        keep_replayed_days=config.quarantine.keep_replayed_days,
+    )
     jobs.start()
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -38,7 +38,9 @@ class BooksOptions(BaseModel):
 
     raw_retention_days: readings older than this are quarantined. lost_after_s: without a word from an epoch, what
     nobody has is presumed lost. handover_silence_s: a device may move to another gateway once its home has been
-    silent for this long. device_silence_s: a device without readings is inactive.
+    silent for this long. device_silence_s: a device without readings is inactive. new_*_per_hour: what a gateway may
+    bring; readings of further devices and series are quarantined, batches of further epochs (one begins with each start
+    of a gateway) wait in its spool.
     """
 
     model_config = _STRICT
@@ -49,6 +51,21 @@ class BooksOptions(BaseModel):
     device_silence_s: Annotated[float, Field(ge=1, le=604_800)] = 900.0
     new_devices_per_hour: Annotated[int, Field(ge=0)] = 500
     new_series_per_hour: Annotated[int, Field(ge=0)] = 10_000
+    new_epochs_per_hour: Annotated[int, Field(ge=1)] = 1_000
+
+
+class QuarantineOptions(BaseModel):
+    """How much of each gateway is kept in quarantine.
+
+    max_entries, max_bytes: at either bound replayed entries go first; what then finds no room counts as dropped, with
+    a gap. keep_replayed_days: how long replayed entries stay.
+    """
+
+    model_config = _STRICT
+
+    max_entries: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    max_bytes: Annotated[int, Field(ge=0, le=2**40)] = 268_435_456
+    keep_replayed_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
 
 
 class IngestConfig(BaseModel):
@@ -60,3 +77,4 @@ class IngestConfig(BaseModel):
     database: DatabaseOptions
     ingest: IngestOptions = IngestOptions()
     books: BooksOptions = BooksOptions()
+    quarantine: QuarantineOptions = QuarantineOptions()

@@ -1,7 +1,7 @@
 """What the server counts since it started."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 _LATENCIES = 10_000
 # The newest groups only: percentiles of now, in bounded memory.
@@ -9,18 +9,31 @@ _LATENCIES = 10_000
 
 @dataclass(slots=True)
 class Counters:
-    """Batches and readings by fate; commit latencies in seconds, from arrival to COMMIT, of the newest batches."""
+    """What became of what arrived. Nothing counts as done before its COMMIT; each batch ends in one of the first six.
 
-    batches: int = 0
-    groups: int = 0
-    committed: int = 0
-    quarantined: int = 0
+    Batches: settled by this worker, duplicates (settled before), damaged, unsupported, postponed (their gateway begins
+    too many epochs), refused (by the database, quarantine included): only of the first two does a receipt tell.
+    Readings of settled batches: committed, quarantined, dropped (quarantine is full).
+    Statuses: heard, bad_control, lost (while the database was away). Receipts unsent: there was no broker.
+    latencies_s: from arrival to COMMIT, of the newest batches.
+    """
+
+    settled: int = 0
     duplicates: int = 0
     damaged: int = 0
     unsupported: int = 0
+    postponed: int = 0
+    refused: int = 0
+    committed: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+    groups: int = 0
     conflicts: int = 0
-    bad_control: int = 0
     storage_retries: int = 0
+    statuses: int = 0
+    bad_control: int = 0
+    statuses_lost: int = 0
+    receipts_unsent: int = 0
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
     def latency_ms(self, share: float) -> float | None:
@@ -29,3 +42,7 @@ class Counters:
             return None
         ordered = sorted(self.latencies_s)
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+COUNTED = tuple(f.name for f in fields(Counters) if f.name != "latencies_s")
+"""The names of what is a plain number."""

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from gateway.daemon import Watchdog
-from ingest_server.counters import Counters
+from ingest_server.counters import COUNTED, Counters
 from ingest_server.source import MqttSource
 
 log = logging.getLogger(__name__)
@@ -54,16 +54,7 @@ def health(source: MqttSource, counters: Counters) -> dict[str, object]:
         "connected": source.connected,
         "waiting": source.waiting,
         "alien": source.alien,
-        "batches": counters.batches,
-        "groups": counters.groups,
-        "committed": counters.committed,
-        "quarantined": counters.quarantined,
-        "duplicates": counters.duplicates,
-        "damaged": counters.damaged,
-        "unsupported": counters.unsupported,
-        "conflicts": counters.conflicts,
-        "bad_control": counters.bad_control,
-        "storage_retries": counters.storage_retries,
+        **{name: getattr(counters, name) for name in COUNTED},
         "commit_latency_ms_p50": None if p50 is None else round(p50, 3),
         "commit_latency_ms_p99": None if p99 is None else round(p99, 3),
     }

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from ingest_server.errors import StorageError
-from ingest_server.storage.connection import connect
-from ingest_server.storage.liveness import mark_silent
+from ingest_server.storage.connection import Connection, connect
+from ingest_server.storage.ledger import prune_ledger
+from ingest_server.storage.liveness import mark_silent, prune_instances
+from ingest_server.storage.quarantine import prune_replayed
 from ingest_server.storage.writer import WriterOptions
 
 log = logging.getLogger(__name__)
@@ -17,29 +19,42 @@ logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 _SILENCE_EVERY_S = 30
 _AHEAD_EVERY_H = 6
+_PRUNE_EVERY_H = 1
+
+_INSTANCES_DAYS = 1.0
+# A process that was silent for longer and speaks again is a new one to us: two that share a name show all the same.
 
 
 class Jobs:
     """Each job opens a connection of its own and closes it: none holds one all day, none blocks the line."""
 
-    def __init__(self, writer: WriterOptions, wall_us: Callable[[], int]) -> None:
+    def __init__(
+        self, writer: WriterOptions, wall_us: Callable[[], int], *, retention_days: float, keep_replayed_days: float
+    ) -> None:
         self._options = writer
         self._wall_us = wall_us
+        self._retention_days = retention_days
+        self._keep_replayed_days = keep_replayed_days
         self._scheduler = AsyncIOScheduler(timezone="UTC")
 
     def start(self) -> None:
         """Begins; the partitions at once, for the first COPY of a month should not have to make them."""
         self._add(self._make_partitions, "partitions ahead", hours=_AHEAD_EVERY_H)
         self._add(self._mark_silent, "silent gateways", seconds=_SILENCE_EVERY_S)
+        self._add(self._prune, "pruning", hours=_PRUNE_EVERY_H)
         self._scheduler.start()
 
     def stop(self) -> None:
         self._scheduler.shutdown(wait=False)
 
-    def _add(self, job: Callable[[], Awaitable[None]], name: str, **interval: int) -> None:
+    def _add(self, job: Callable[[Connection], Awaitable[None]], name: str, **interval: int) -> None:
         async def run() -> None:
             try:
-                await job()
+                connection = await connect(self._options.dsn, "jobs", self._options.statement_timeout_s)
+                try:
+                    await job(connection)
+                finally:
+                    await connection.close()
             except StorageError as error:
                 log.warning("job %s: %s; it is tried again in its turn", name, error)
 
@@ -49,17 +64,16 @@ class Jobs:
         )
         self._scheduler.add_job(run, id=f"{name} at start")
 
-    async def _make_partitions(self) -> None:
-        connection = await connect(self._options.dsn, "jobs", self._options.statement_timeout_s)
-        try:
-            await self._options.partitions().make_ahead(connection, self._wall_us())
-        finally:
-            await connection.close()
+    async def _make_partitions(self, connection: Connection) -> None:
+        await self._options.partitions().make_ahead(connection, self._wall_us())
 
-    async def _mark_silent(self) -> None:
-        connection = await connect(self._options.dsn, "jobs", self._options.statement_timeout_s)
-        try:
-            for name in await mark_silent(connection):
-                log.error("gateway %s fell silent: no heartbeat, no last will", name)
-        finally:
-            await connection.close()
+    async def _mark_silent(self, connection: Connection) -> None:
+        for name in await mark_silent(connection):
+            log.error("gateway %s fell silent: no heartbeat, no last will", name)
+
+    async def _prune(self, connection: Connection) -> None:
+        entries = await prune_replayed(connection, self._keep_replayed_days)
+        epochs = await prune_ledger(connection, self._retention_days)
+        instances = await prune_instances(connection, _INSTANCES_DAYS)
+        if entries or epochs or instances:
+            log.info("pruned %d replayed entries, %d epochs, %d instances", entries, epochs, instances)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from gateway.link.backoff import FullJitter
 from gateway.link.errors import ControlError
@@ -9,7 +10,7 @@ from gateway.link.status import Status, parse
 from ingest_server.counters import Counters
 from ingest_server.errors import BatchRejected, StorageUnavailable
 from ingest_server.receipts import Receipts
-from ingest_server.source import MqttSource
+from ingest_server.source import ArrivedStatus, MqttSource
 from ingest_server.storage import liveness as books
 from ingest_server.storage.writer import Writer, WriterOptions
 
@@ -30,6 +31,7 @@ class Liveness:
         *,
         lost_after_s: float,
         device_silence_s: float,
+        clock_s: Callable[[], float],
     ) -> None:
         self._source = source
         self._options = writer
@@ -37,6 +39,7 @@ class Liveness:
         self._counters = counters
         self._lost_after_s = lost_after_s
         self._device_silence_s = device_silence_s
+        self._clock_s = clock_s
         self._writer: Writer | None = None
 
     async def run(self) -> None:
@@ -48,21 +51,25 @@ class Liveness:
                 try:
                     if self._writer is None:
                         self._writer = await Writer.open(self._options)
-                    for gateway, payload in statuses.items():
-                        await self._hear(self._writer, gateway, payload)
+                    while statuses:
+                        gateway = next(iter(statuses))
+                        await self._hear(self._writer, gateway, statuses[gateway])
+                        del statuses[gateway]
                     backoff.reset()
                 except StorageUnavailable as error:
-                    log.warning("database: %s; statuses wait for their repetition", error)
+                    self._counters.statuses_lost += len(statuses)
+                    log.warning("database: %s; %d statuses wait for their repetition", error, len(statuses))
                     await self._close()
                     await asyncio.sleep(backoff.next_s())
         finally:
             await self._close()
 
-    async def _hear(self, writer: Writer, gateway: str, payload: bytes) -> None:
+    async def _hear(self, writer: Writer, gateway: str, arrived: ArrivedStatus) -> None:
         try:
-            status = parse(Status, payload)
+            status = parse(Status, arrived.payload)
             if status.state == "offline":
                 await books.gateway_left(writer.connection, gateway, status.instance)
+                self._counters.statuses += 1
                 return
             await writer.catalogue.confirm(self._receipts.ledger_id)
             heard = await books.hear(
@@ -71,11 +78,14 @@ class Liveness:
                 status,
                 lost_after_s=self._lost_after_s,
                 device_silence_s=self._device_silence_s,
+                age_s=self._clock_s() - arrived.arrived_s,
+                new_epochs_per_hour=self._options.new_epochs_per_hour,
             )
         except (ControlError, BatchRejected) as error:
             self._counters.bad_control += 1
             log.warning("status of %s: %s", gateway, error)
             return
+        self._counters.statuses += 1
         for instance in heard.newly_held:
             log.error(
                 "two boxes speak as %s: what instance %016x sends is held in quarantine until"

@@ -7,23 +7,23 @@ never the only copy (5): the gateways' spools have it until they see the receipt
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from gateway.link import wire
 from gateway.link.backoff import FullJitter
-from gateway.link.errors import DamagedBatch, UnsupportedVersion, UnusableBatch
+from gateway.link.errors import DamagedBatch, UnsupportedVersion
 from gateway.link.ranges import RangeSet
-from gateway.link.wire import Batch
+from gateway.link.wire import Envelope
 from ingest_server.counters import Counters
-from ingest_server.decoder import Columns, open_body
 from ingest_server.errors import BatchRejected, StorageUnavailable
+from ingest_server.judging import Opened, is_refused, judge, refused
 from ingest_server.receipts import Receipts
-from ingest_server.screening import AcceptedTime, screen
+from ingest_server.screening import AcceptedTime
 from ingest_server.source import Delivery, MqttSource
 from ingest_server.storage import group
-from ingest_server.storage.catalogue import Table
-from ingest_server.storage.group import Entry, Key, Rejection, SettledMeanwhile
-from ingest_server.storage.liveness import held_instances
+from ingest_server.storage.group import Entry, Key, SettledMeanwhile
+from ingest_server.storage.new_epochs import beyond_bound, unknown_keys
 from ingest_server.storage.writer import Writer, WriterOptions
 
 log = logging.getLogger(__name__)
@@ -34,17 +34,31 @@ the seqs that it may name."""
 MAX_GROUP_BYTES = 8_388_608
 """Bytes of the unpacked bodies of a group: a batch of one reading may unpack to 1 MiB of names or raw frames."""
 
+_MAX_BEGUN = 100_000
+# Epochs that are remembered as begun.
 _RETRY_FIRST_S, _RETRY_LONGEST_S = 0.2, 10.0
-_DETAIL = 200
-_REFUSED = "refused_by_database"
+
+Identity = tuple[str, int, int]
+"""(gateway, epoch, seq)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A delivery whose envelope has been read."""
+class Fate(Enum):
+    """What became of a batch: only of the first two do receipts tell."""
 
-    delivery: Delivery
-    batch: Batch
+    SETTLED = auto()
+    DUPLICATE = auto()
+    POSTPONED = auto()
+    REFUSED = auto()
+
+
+@dataclass(slots=True)
+class _Settling:
+    """What became of a group, over all attempts at it. settled: all that the keys which it touched have settled."""
+
+    fates: dict[Identity, Fate] = field(default_factory=dict)
+    settled: dict[Key, RangeSet] = field(default_factory=dict)
+    repeated: int = 0
+    suspects: set[Identity] = field(default_factory=set)
 
 
 class Pipeline:
@@ -71,6 +85,8 @@ class Pipeline:
         self._wall_us = wall_us
         self._clock_s = clock_s
         self._writer: Writer | None = None
+        # Epochs that this connection has seen begun: a group of them need not ask.
+        self._begun: set[Key] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until told to stop; a group that was begun is finished, unless the database is away."""
@@ -104,15 +120,14 @@ class Pipeline:
 
     async def _settle_group(self, opened: Sequence[Opened], stop: asyncio.Event) -> None:
         backoff = FullJitter(_RETRY_FIRST_S, _RETRY_LONGEST_S)
-        retry = False
+        retry, done = False, _Settling()
         while opened:
             try:
                 if self._writer is None:
                     self._writer = await Writer.open(self._options)
-                settled = await self._write(self._writer, opened, count_duplicates=not retry)
+                settled = await self._write(self._writer, opened, done, retry=retry)
                 break
-            # BatchRejected, this far up, is no batch's fault: names were refused that the wire allows.
-            except (StorageUnavailable, BatchRejected) as error:
+            except StorageUnavailable as error:
                 # Its outcome may be unknown (cut within COMMIT): the next attempt asks the ledger first.
                 retry = True
                 self._counters.storage_retries += 1
@@ -123,12 +138,19 @@ class Pipeline:
                 await _sleep_unless(stop, backoff.next_s())
         else:
             return
+        self._count(done)
         now = self._clock_s()
         self._counters.latencies_s.extend(now - o.delivery.arrived_s for o in opened)
-        self._counters.batches += len(opened)
         self._receipts.send(opened_keys(opened), settled)
         for o in opened:
             o.delivery.ack()
+
+    def _count(self, done: _Settling) -> None:
+        fates = list(done.fates.values())
+        self._counters.settled += fates.count(Fate.SETTLED)
+        self._counters.duplicates += fates.count(Fate.DUPLICATE) + done.repeated
+        self._counters.postponed += fates.count(Fate.POSTPONED)
+        self._counters.refused += fates.count(Fate.REFUSED)
 
     def _open(self, delivery: Delivery) -> Opened | None:
         try:
@@ -150,109 +172,128 @@ class Pipeline:
         return None
 
     async def _write(
-        self, writer: Writer, opened: Sequence[Opened], *, count_duplicates: bool
+        self, writer: Writer, opened: Sequence[Opened], done: _Settling, *, retry: bool
     ) -> dict[tuple[str, int], RangeSet]:
-        """Settles every batch; what is settled then, by (gateway, epoch)."""
+        """Settles every batch that can be; what is settled then, by (gateway, epoch). retry: after an outage."""
         await writer.catalogue.confirm(self._receipts.ledger_id)
-        numbers = {o.delivery.gateway: await writer.catalogue.gateway_id(o.delivery.gateway) for o in opened}
-        names = {number: name for name, number in numbers.items()}
+        numbers = await self._numbers(writer, opened, done)
         # (a) A redelivery inside one group is one batch.
-        unique: dict[tuple[int, int, int], Opened] = {}
+        unique: dict[Identity, Opened] = {}
+        again: list[Key] = []
         for o in opened:
             e = o.batch.envelope
-            unique.setdefault((numbers[e.gateway], e.epoch, e.seq), o)
-        result: dict[Key, RangeSet] = {}
-        duplicate_keys = [numbers_key(o, numbers) for o in opened if unique[identity(o, numbers)] is not o]
-        while True:
+            if e.gateway in numbers and unique.setdefault(identity(e), o) is not o:
+                again.append((numbers[e.gateway], e.epoch))
+        done.repeated = len(again)
+        keys = {(numbers[gateway], epoch) for gateway, epoch, _ in unique}
+        while unique:
             # (b) What the ledger has already is left out before it is unpacked.
-            identities = list(unique)
-            before = await group.settled_positions(writer.connection, identities)
-            duplicate_keys += [identities[n][:2] for n in before]
-            for n in before:
-                del unique[identities[n]]
-            if not unique:
-                break
+            named = list(unique)
+            before = await group.settled_positions(writer.connection, [(numbers[g], e, s) for g, e, s in named])
+            for gateway, epoch, seq in (named[n] for n in before):
+                del unique[gateway, epoch, seq]
+                # After an outage nobody has sent it again: an attempt of ours has got through after all.
+                fate = done.fates.setdefault((gateway, epoch, seq), Fate.SETTLED if retry else Fate.DUPLICATE)
+                if fate is Fate.DUPLICATE:
+                    again.append((numbers[gateway], epoch))
             try:
-                entries = await self._entries(writer, list(unique.items()))
-                result |= await self._write_entries(writer, entries)
+                await self._settle_fresh(writer, [(numbers[g], o) for (g, _, _), o in unique.items()], done)
                 break
             except SettledMeanwhile:
                 self._counters.conflicts += 1
-        if duplicate_keys:
-            if count_duplicates:
-                self._counters.duplicates += len(duplicate_keys)
-                await group.count_duplicates(writer.connection, duplicate_keys)
-            open_keys = sorted(set(duplicate_keys) - set(result))
-            if open_keys:
-                result |= await group.read_settled(writer.connection, open_keys)
-        return {(names[number], epoch): settled for (number, epoch), settled in result.items()}
+        if again:
+            await group.count_duplicates(writer.connection, again)
+        if keys - done.settled.keys():
+            done.settled |= await group.read_settled(writer.connection, sorted(keys - done.settled.keys()))
+        names = {number: name for name, number in numbers.items()}
+        return {(names[number], epoch): settled for (number, epoch), settled in done.settled.items()}
 
-    async def _entries(self, writer: Writer, fresh: Sequence[tuple[tuple[int, int, int], Opened]]) -> list[Entry]:
-        held = await held_instances(writer.connection)
-        bodies: dict[int, Columns | list[wire.Gap] | UnusableBatch] = {}
-        for n, (_, o) in enumerate(fresh):
+    async def _numbers(self, writer: Writer, opened: Sequence[Opened], done: _Settling) -> dict[str, int]:
+        """The number of each gateway; those that the database refuses to make are left out."""
+        numbers: dict[str, int] = {}
+        for gateway in dict.fromkeys(o.delivery.gateway for o in opened):
             try:
-                bodies[n] = open_body(o.batch)
-            except UnusableBatch as error:
-                bodies[n] = error
-        # A box that is held back claims no devices. Its gaps are taken: they name epochs of its own alone, and what is
-        # in quarantine as a gap could never be released.
-        apart = {
-            n
-            for n, ((number, _, _), o) in enumerate(fresh)
-            if (number, o.batch.envelope.instance) in held and not isinstance(bodies[n], list)
-        }
-        wanted = [
-            (fresh[n][1].delivery.gateway, body.table)
-            for n, body in bodies.items()
-            if isinstance(body, Columns) and n not in apart
-        ]
-        tables = await writer.catalogue.tables(wanted, self._clock_s())
+                numbers[gateway] = await writer.catalogue.gateway_id(gateway)
+            except BatchRejected as error:
+                # Without a number there is nothing that its batches could be entered under, in quarantine either.
+                own = [identity(o.batch.envelope) for o in opened if o.delivery.gateway == gateway]
+                self._leave(own, Fate.REFUSED, done, f"the database refuses the gateway: {error}")
+        return numbers
+
+    async def _settle_fresh(self, writer: Writer, fresh: Sequence[tuple[int, Opened]], done: _Settling) -> None:
+        if not fresh:
+            return
         accepted = AcceptedTime.at(self._wall_us(), self._retention_days)
-        entries = []
-        for n, ((number, _, _), o) in enumerate(fresh):
-            body = bodies[n]
-            if n in apart:
-                entries.append(_whole(number, o, "identity_conflict", "another box speaks under this name"))
-            elif isinstance(body, UnusableBatch):
-                entries.append(_whole(number, o, "unusable", str(body)))
-            elif isinstance(body, Columns):
-                table = tables[o.delivery.gateway, body.table]
-                entries.append(_data(number, o, body, table, accepted))
-            else:
-                entries.append(Entry(number, o.batch.envelope, o.delivery.payload, gaps=tuple(body)))
-        return entries
+        entries = await self._admitted(writer, await judge(writer, fresh, accepted, self._clock_s()), done)
+        if entries:
+            await self._write_entries(writer, entries, done)
+
+    async def _admitted(self, writer: Writer, entries: list[Entry], done: _Settling) -> list[Entry]:
+        """Those whose gateway may begin the epochs that they name; the others their gateways send again."""
+        named = [{e.key, *((e.gateway_id, g.epoch) for g in e.gaps if g.epoch)} for e in entries]
+        wanted = set().union(*named)
+        if wanted <= self._begun:
+            return entries
+        new = await unknown_keys(writer.connection, list(wanted))
+        beyond = set(await beyond_bound(writer.connection, new, self._options.new_epochs_per_hour))
+        late = [identity(e.envelope) for e, keys in zip(entries, named, strict=True) if keys & beyond]
+        if late:
+            why = f"it begins more than {self._options.new_epochs_per_hour} epochs in an hour"
+            self._leave(late, Fate.POSTPONED, done, why)
+        if len(self._begun) > _MAX_BEGUN:
+            self._begun.clear()
+        self._begun |= wanted - beyond
+        return [e for e, keys in zip(entries, named, strict=True) if not keys & beyond]
 
     async def _write_entries(
-        self, writer: Writer, entries: Sequence[Entry], *, again: bool = False
-    ) -> dict[Key, RangeSet]:
+        self, writer: Writer, entries: Sequence[Entry], done: _Settling, *, again: bool = False
+    ) -> None:
         try:
-            settled = await group.write_group(writer.connection, writer.partitions, entries)
+            written = await group.write_group(writer.connection, writer.partitions, entries, self._options.quarantine)
         except BatchRejected as error:
             if not again:
                 # A partition that an operator detached is refused like a bad row: look again before anybody is blamed.
                 writer.partitions.forget()
-                return await self._write_entries(writer, entries, again=True)
-            if len(entries) == 1:
-                if _is_refused(entries[0]):
-                    # It is not the content that is refused, but what this connection believes, such as the number of
-                    # a gateway that an operator has deleted: the next connection asks anew.
-                    raise StorageUnavailable(f"cannot even quarantine: {error}") from error
+                await self._write_entries(writer, entries, done, again=True)
+            elif len(entries) > 1:
+                # One poisons the group: it is searched by halves, so that the others commit.
+                half = len(entries) // 2
+                await self._write_entries(writer, entries[:half], done, again=True)
+                await self._write_entries(writer, entries[half:], done, again=True)
+            elif not is_refused(entries[0]):
                 log.error("the database refuses a batch: %s; it goes to quarantine", error)
-                return await self._write_entries(writer, [_refused(entries[0], str(error))])
-            # One poisons the group: each on its own, so that the others commit.
-            settled = {}
-            for entry in entries:
-                settled |= await self._write_entries(writer, [entry], again=True)
-            return settled
+                await self._write_entries(writer, [refused(entries[0], str(error))], done, again=True)
+            else:
+                self._give_up(entries[0], error, done)
+            return
+        done.settled |= written.settled
+        done.fates |= {identity(e.envelope): Fate.SETTLED for e in entries}
         self._counters.groups += 1
-        self._counters.committed += sum(len(e.rows) for e in entries if e.rows is not None)
-        self._counters.quarantined += sum(r.readings for e in entries for r in e.rejections)
-        return settled
+        self._counters.committed += written.committed
+        self._counters.quarantined += written.quarantined
+        self._counters.dropped += written.dropped
+
+    def _give_up(self, entry: Entry, error: BatchRejected, done: _Settling) -> None:
+        """For a batch that cannot be kept anywhere: tried once more on another connection, then left to its gateway."""
+        this = identity(entry.envelope)
+        if this not in done.suspects:
+            done.suspects.add(this)
+            # It may be what this connection believes that is refused, such as the number of a gateway that an
+            # operator has deleted: the next connection asks anew.
+            raise StorageUnavailable(f"cannot even quarantine: {error}") from error
+        self._leave([this], Fate.REFUSED, done, f"the database refuses even to quarantine: {error}")
+
+    def _leave(self, batches: Sequence[Identity], fate: Fate, done: _Settling, why: str) -> None:
+        """Batches that are not settled: the broker forgets them, the gateway's spool holds them."""
+        so_far = self._counters.refused + self._counters.postponed
+        done.fates |= dict.fromkeys(batches, fate)
+        if _worth_a_line(so_far + 1):
+            log.error("%s: %s; %d batches wait in its spool", batches[0][0], why, len(batches))
 
     async def _close(self) -> None:
         if self._writer is not None:
             writer, self._writer = self._writer, None
+            self._begun.clear()
             await writer.close()
 
 
@@ -261,13 +302,8 @@ def _worth_a_line(count: int) -> bool:
     return count <= 10 or count & (count - 1) == 0
 
 
-def identity(o: Opened, numbers: dict[str, int]) -> tuple[int, int, int]:
-    e = o.batch.envelope
-    return numbers[e.gateway], e.epoch, e.seq
-
-
-def numbers_key(o: Opened, numbers: dict[str, int]) -> Key:
-    return identity(o, numbers)[:2]
+def identity(e: Envelope) -> Identity:
+    return e.gateway, e.epoch, e.seq
 
 
 def opened_keys(opened: Sequence[Opened]) -> dict[tuple[str, int], RangeSet]:
@@ -276,30 +312,6 @@ def opened_keys(opened: Sequence[Opened]) -> dict[tuple[str, int], RangeSet]:
     for o in opened:
         seqs.setdefault((o.delivery.gateway, o.batch.envelope.epoch), []).append(o.batch.envelope.seq)
     return {key: RangeSet.of(s) for key, s in seqs.items()}
-
-
-def _whole(number: int, o: Opened, reason: str, detail: str) -> Entry:
-    rejection = Rejection(reason, detail[:_DETAIL], o.batch.envelope.readings, None)
-    return Entry(number, o.batch.envelope, o.delivery.payload, rejections=(rejection,))
-
-
-def _data(number: int, o: Opened, columns: Columns, table: Table | UnusableBatch, accepted: AcceptedTime) -> Entry:
-    if isinstance(table, UnusableBatch):
-        return _whole(number, o, "unusable", str(table))
-    if int(columns.series.max()) >= len(table.ids):
-        detail = f"reading of series {int(columns.series.max())}, the table has {len(table.ids)}"
-        return _whole(number, o, "unusable", detail)
-    rows, rejections = screen(columns, table, accepted)
-    return Entry(number, o.batch.envelope, o.delivery.payload, rows, rejections=rejections)
-
-
-def _refused(entry: Entry, detail: str) -> Entry:
-    rejection = Rejection(_REFUSED, detail[:_DETAIL], entry.envelope.readings, None)
-    return replace(entry, rows=None, gaps=(), rejections=(rejection,))
-
-
-def _is_refused(entry: Entry) -> bool:
-    return any(r.reason == _REFUSED for r in entry.rejections)
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

@@ -4,28 +4,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from device_drivers.reading import Series
+from firmware_profiles.selection import ProfileSet
 from gateway.link import wire
 from gateway.link.errors import UnusableBatch, WireError
-from ingest_server.decoder import Columns, open_body
-from ingest_server.screening import AcceptedTime, screen
+from gateway.link.wire import Batch, Gap
+from ingest_server.decoder import Bools, Columns, open_body
+from ingest_server.errors import BatchRejected
+from ingest_server.raw_frames import DecodedFrames, decode_frames
+from ingest_server.screening import AcceptedTime, screen, span_us
 from ingest_server.storage import quarantine
+from ingest_server.storage.catalogue import Table
+from ingest_server.storage.group import Rejection
 from ingest_server.storage.quarantine import Quarantined
+from ingest_server.storage.rows import Rows
 from ingest_server.storage.writer import Writer
+
+_OVERTAKEN = "was replayed by another command meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of one entry: readings committed now, readings that stay, and why."""
+    """What came of one entry: readings committed now, readings that stay, and why. gaps: how many were settled."""
 
     quarantine_id: int
     committed: int
     left: int
     why: str
+    gaps: int = 0
 
 
 def describe(entry: Quarantined, payload: bytes, most: int = 20) -> dict[str, object]:
-    """The payload as far as it decodes: envelope, series, and the first of the readings that are held."""
-    found: dict[str, object] = {"bytes": len(payload), "hex": payload[:256].hex(" ")}
+    """The payload as far as it decodes: envelope, series, and the first of the readings that are held.
+
+    Where it ceases to decode, `fault` names the part, the byte of the payload at which that part begins, and why.
+    """
+    found: dict[str, object] = {"bytes": len(payload)}
+    part, at = "envelope", 0
     try:
         batch = wire.decode(payload, entry.gateway)
         e = batch.envelope
@@ -41,70 +56,154 @@ def describe(entry: Quarantined, payload: bytes, most: int = 20) -> dict[str, ob
                 "source": int(e.anchor.source),
             },
         }
+        part, at = "body", len(payload) - len(batch.body.stored)
+        content = wire.unpack(batch)
+        found["keys"] = [str(key) for key in content]
+        part = "columns"
         body = open_body(batch)
         if not isinstance(body, Columns):
-            found["gaps"] = [{"reason": g.reason, "epoch": f"{g.epoch:016x}", "first": g.first} for g in body]
+            found["gaps"] = [_shown_gap(g) for g in body]
             return found
+        part = "series"
         series = wire.decode_series(body.table)
+        part = "readings"
         held = range(e.readings) if entry.indices is None else entry.indices
-        found["readings"] = [
-            {
-                "index": n,
-                "device": series[body.series[n]].device,
-                "channel": series[body.series[n]].channel,
-                "value": repr(float(body.values[n])),
-                "unit": series[body.series[n]].unit,
-                "firmware": series[body.series[n]].firmware,
-                "recorded_at_us": int(body.times_us[n]),
-                "frame": body.frames[n].hex(" ") if n in body.frames else None,
-            }
-            for n in list(held)[:most]
-        ]
+        found["readings"] = [_shown_reading(body, series, n) for n in list(held)[:most]]
     except (WireError, IndexError) as error:
-        found["fault"] = str(error)
+        found["fault"] = {"part": part, "at_byte": at, "why": str(error)}
     return found
 
 
+def _shown_gap(gap: Gap) -> dict[str, object]:
+    return {
+        "reason": gap.reason,
+        "epoch": f"{gap.epoch:016x}" if gap.epoch else None,
+        "seqs": [gap.first, gap.first + len(gap.counts)] if gap.counts else None,
+        "readings": sum(gap.counts) if gap.counts else gap.readings,
+    }
+
+
+def _shown_reading(body: Columns, series: list[Series], n: int) -> dict[str, object]:
+    s = series[body.series[n]]
+    return {
+        "index": n,
+        "device": s.device,
+        "channel": s.channel,
+        "value": repr(float(body.values[n])),
+        "unit": s.unit,
+        "firmware": s.firmware,
+        "recorded_at_us": int(body.times_us[n]),
+        "frame": body.frames[n].hex(" ") if n in body.frames else None,
+    }
+
+
+def times_us(entry: Quarantined, payload: bytes) -> tuple[int, int] | None:
+    """First and last time of the readings that an entry holds, Unix µs; None where that is not known."""
+    try:
+        body = open_body(wire.decode(payload, entry.gateway))
+    except WireError:
+        return None
+    if not isinstance(body, Columns):
+        return None
+    return span_us(body.times_us[_held(entry, body)])
+
+
 async def replay(
-    writer: Writer, entry: Quarantined, payload: bytes, *, accepted: AcceptedTime, now_s: float
+    writer: Writer,
+    entry: Quarantined,
+    payload: bytes,
+    *,
+    accepted: AcceptedTime,
+    profiles: ProfileSet,
+    now_s: float,
 ) -> Replayed:
     """Tries an entry again as this version would: what is sound now commits, the rest stays. Raises StorageError."""
-    stays = Replayed(entry.quarantine_id, 0, entry.readings, "")
     if entry.replayed_at is not None:
         return Replayed(entry.quarantine_id, 0, 0, "was replayed before")
     try:
         batch = wire.decode(payload, entry.gateway)
-        columns = open_body(batch)
-    except WireError as error:
-        return _why(stays, str(error))
-    if not isinstance(columns, Columns):
-        return _why(stays, "is a gap, which holds no readings")
-    table = (await writer.catalogue.tables([(entry.gateway, columns.table)], now_s))[entry.gateway, columns.table]
-    if isinstance(table, UnusableBatch):
-        return _why(stays, str(table))
-    if int(columns.series.max()) >= len(table.ids):
-        return _why(stays, "a reading names a series that its table does not have")
-    held = np.zeros(len(columns.times_us), dtype=np.bool_)
-    held[list(entry.indices) if entry.indices is not None else slice(None)] = True
+        body = open_body(batch)
+        if isinstance(body, Columns):
+            return await _replay_data(writer, entry, batch, body, accepted, profiles, now_s)
+        return await _replay_gaps(writer, entry, body)
+    except (WireError, BatchRejected) as error:
+        return Replayed(entry.quarantine_id, 0, entry.readings, str(error))
+
+
+async def _replay_gaps(writer: Writer, entry: Quarantined, gaps: list[Gap]) -> Replayed:
+    if await quarantine.release_gaps(writer.connection, entry, gaps):
+        return Replayed(entry.quarantine_id, 0, 0, "", len(gaps))
+    return Replayed(entry.quarantine_id, 0, 0, _OVERTAKEN)
+
+
+async def _replay_data(
+    writer: Writer,
+    entry: Quarantined,
+    batch: Batch,
+    columns: Columns,
+    accepted: AcceptedTime,
+    profiles: ProfileSet,
+    now_s: float,
+) -> Replayed:
+    series = wire.decode_series(columns.table)
+    if int(columns.series.max()) >= len(series):
+        raise UnusableBatch(f"reading of series {int(columns.series.max())}, the table has {len(series)}")
+    held = _held(entry, columns)
+    frames = decode_frames(columns, series, np.flatnonzero(held).tolist(), batch.envelope.anchor, profiles)
+    plain = held.copy()
+    parts: list[_Part] = []
+    if frames is not None:
+        plain[frames.of] = False
+        table = await writer.catalogue.table(entry.gateway, frames.series, now_s)
+        parts.append(_frames_part(frames, table, accepted))
+    if plain.any():
+        table = await writer.catalogue.table(entry.gateway, series, now_s)
+        parts.append(_plain_part(columns, plain, table, accepted))
+    why = "; ".join(f"{r.readings} × {r.reason}: {r.detail}" for part in parts for r in part.rejections)
+    left = sorted(n for part in parts for n in part.left)
+    rows = Rows.joined([part.rows for part in parts if part.rows is not None])
+    if not len(rows):
+        return Replayed(entry.quarantine_id, 0, entry.readings, why)
+    if not await quarantine.release(writer.connection, writer.partitions, entry, rows, tuple(left)):
+        return Replayed(entry.quarantine_id, 0, 0, _OVERTAKEN)
+    return Replayed(entry.quarantine_id, entry.readings - len(left), len(left), why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some readings of an entry: the rows that they become, and which of them (index in the batch) stay, and why."""
+
+    rows: Rows | None
+    left: list[int]
+    rejections: tuple[Rejection, ...]
+
+
+def _plain_part(columns: Columns, chosen: Bools, table: Table, accepted: AcceptedTime) -> _Part:
     only = Columns(
         columns.table,
-        columns.times_us[held],
-        columns.series[held],
-        columns.values[held],
-        columns.reliability[held],
-        columns.causes[held],
+        columns.times_us[chosen],
+        columns.series[chosen],
+        columns.values[chosen],
+        columns.reliability[chosen],
+        columns.causes[chosen],
         {},
     )
     rows, rejections = screen(only, table, accepted)
-    why = "; ".join(f"{r.readings} × {r.reason}: {r.detail}" for r in rejections)
-    if rows is None:
-        return _why(stays, why)
-    positions = np.flatnonzero(held)
-    left = tuple(int(positions[n]) for r in rejections for n in r.indices or ())
-    if not await quarantine.release(writer.connection, writer.partitions, entry, rows, tuple(sorted(left))):
-        return Replayed(entry.quarantine_id, 0, 0, "was replayed by another command meanwhile")
-    return Replayed(entry.quarantine_id, len(rows), len(left), why)
+    positions = np.flatnonzero(chosen)
+    return _Part(rows, [int(positions[n]) for r in rejections for n in r.indices or ()], rejections)
 
 
-def _why(stays: Replayed, why: str) -> Replayed:
-    return Replayed(stays.quarantine_id, 0, stays.left, why)
+def _frames_part(frames: DecodedFrames, table: Table, accepted: AcceptedTime) -> _Part:
+    """A frame is one reading of the books: it is released whole, or it stays."""
+    _, rejections = screen(frames.columns, table, accepted)
+    left = sorted({int(frames.of[n]) for r in rejections for n in r.indices or ()})
+    whole = ~np.isin(frames.of, left)
+    c = frames.columns
+    rows = Rows(c.times_us, table.ids[c.series], c.values, c.reliability, c.causes)
+    return _Part(rows.where(whole) if whole.any() else None, left, rejections)
+
+
+def _held(entry: Quarantined, columns: Columns) -> Bools:
+    held = np.zeros(len(columns.times_us), dtype=np.bool_)
+    held[list(entry.indices) if entry.indices is not None else slice(None)] = True
+    return held

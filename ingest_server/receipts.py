@@ -6,15 +6,20 @@ from gateway.link.ranges import RangeSet
 from gateway.link.receipts import MAX_ANSWER_SPANS, MAX_RECEIPT_SPANS, EpochReceipt, Receipt
 from gateway.link.status import MAX_CONTROL
 from gateway.link.topics import Topics
+from ingest_server.counters import Counters
 
 
 class Receipts:
     """Writes receipts of one database."""
 
-    def __init__(self, publish: Callable[[str, bytes], None], topics: Topics, ledger_id: str) -> None:
+    def __init__(
+        self, publish: Callable[[str, bytes], bool], topics: Topics, ledger_id: str, counters: Counters
+    ) -> None:
+        """publish: says whether there was anybody to send to."""
         self._publish = publish
         self._topics = topics
         self._ledger_id = ledger_id
+        self._counters = counters
 
     @property
     def ledger_id(self) -> str:
@@ -43,9 +48,9 @@ class Receipts:
     def _send(self, gateway: str, receipt: Receipt) -> None:
         payload = receipt.payload()
         if len(payload) <= MAX_CONTROL:
-            self._publish(self._topics.receipt(gateway), payload)
+            self._counters.receipts_unsent += not self._publish(self._topics.receipt(gateway), payload)
             return
         # The gateway would not read it: each epoch on its own, and so without a nonce.
         for epoch in receipt.epochs:
             part = Receipt(ledger=receipt.ledger, epochs=(epoch,))
-            self._publish(self._topics.receipt(gateway), part.payload())
+            self._counters.receipts_unsent += not self._publish(self._topics.receipt(gateway), part.payload())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest_server.decoder import Bools, Columns
+from ingest_server.decoder import Bools, Columns, Int64s
 from ingest_server.storage.catalogue import REFUSED, Table
 from ingest_server.storage.group import Rejection
 from ingest_server.storage.rows import Rows
@@ -54,7 +54,7 @@ def _rejections(columns: Columns, table: Table, refused: Bools, accepted: Accept
     for reason, numbers in by_reason.items():
         bad = refused & np.isin(columns.series, numbers)
         left &= ~bad
-        yield from _rejection(reason, table.refusals[numbers[0]].detail, bad)
+        yield from _rejection(reason, table.refusals[numbers[0]].detail, bad, columns.times_us)
     checks = (
         ("value_not_finite", ~np.isfinite(columns.values), "NaN or infinite"),
         ("time_too_old", columns.times_us < accepted.earliest_us, f"before {accepted.earliest_us} µs (retention)"),
@@ -63,10 +63,15 @@ def _rejections(columns: Columns, table: Table, refused: Bools, accepted: Accept
     for reason, mask, detail in checks:
         bad = mask & left
         left &= ~bad
-        yield from _rejection(reason, detail, bad)
+        yield from _rejection(reason, detail, bad, columns.times_us)
 
 
-def _rejection(reason: str, detail: str, bad: Bools) -> Iterator[Rejection]:
+def _rejection(reason: str, detail: str, bad: Bools, times_us: Int64s) -> Iterator[Rejection]:
     indices = tuple(np.flatnonzero(bad).tolist())
     if indices:
-        yield Rejection(reason, detail[:_KNOWN_DETAIL], len(indices), indices)
+        yield Rejection(reason, detail[:_KNOWN_DETAIL], len(indices), indices, span_us(times_us[bad]))
+
+
+def span_us(times_us: Int64s) -> tuple[int, int]:
+    """First and last of times, Unix µs; at least one."""
+    return int(times_us.min()), int(times_us.max())

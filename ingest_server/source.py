@@ -16,7 +16,8 @@ from gateway.link.wire import VERSION
 
 log = logging.getLogger(__name__)
 
-_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.5, 30.0
+_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.5, 5.0
+# Not as long as gateways wait: few servers cannot stampede a broker, and the whole fleet waits for them.
 _MAX_STATUSES = 20_000
 # Gateways whose latest status waits to be heard: a status repeats every 30 s, so one too many may be left out.
 
@@ -33,6 +34,14 @@ class Delivery:
     payload: bytes
     arrived_s: float
     ack: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedStatus:
+    """The payload of a status, and when it came (monotonic s)."""
+
+    payload: bytes
+    arrived_s: float
 
 
 class MqttSource:
@@ -62,7 +71,7 @@ class MqttSource:
         self._clock_s = clock_s
         self._batches: deque[Delivery] = deque()
         self._waiting_bytes = 0
-        self._statuses: dict[str, bytes] = {}
+        self._statuses: dict[str, ArrivedStatus] = {}
         self._batch_arrived = asyncio.Event()
         self._status_arrived = asyncio.Event()
         self._session: ManualAckSession | None = None
@@ -148,10 +157,12 @@ class MqttSource:
         status = ServerStatus(state="online", wire=(VERSION,), ledger=self._ledger_id, worker=self._worker)
         self.publish(self._topics.server_status, status.payload(), retain=True)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Sends if there is a connection; what is not sent is repeated by the protocol."""
-        if self._session is not None:
-            self._session.publish(topic, payload, retain=retain)
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        """Sends if there is a connection, and says whether; what is not sent is repeated by the protocol."""
+        if self._session is None:
+            return False
+        self._session.publish(topic, payload, retain=retain)
+        return True
 
     def _on_message(self, message: Incoming) -> None:
         topic = message.topic
@@ -173,7 +184,7 @@ class MqttSource:
         else:
             message.ack()
             if gateway in self._statuses or len(self._statuses) < _MAX_STATUSES:
-                self._statuses[gateway] = message.payload
+                self._statuses[gateway] = ArrivedStatus(message.payload, self._clock_s())
             self._status_arrived.set()
 
     def _on_server_status(self, payload: bytes) -> None:
@@ -195,7 +206,7 @@ class MqttSource:
         self._waiting_bytes -= sum(len(delivery.payload) for delivery in taken)
         return taken
 
-    async def statuses(self) -> dict[str, bytes]:
+    async def statuses(self) -> dict[str, ArrivedStatus]:
         """The latest status of each gateway that has sent one since the last call; waits for the first."""
         while not self._statuses:
             self._status_arrived.clear()

@@ -1,65 +1,107 @@
 """`heal7-iot quarantine`: what could not be written."""
 
 import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from firmware_profiles.selection import ProfileSet
-from ingest_server.app import describe_from, wall_us
+from gateway.link.config_file import EXIT_CONFIG, ConfigError, load_toml
+from ingest_server.app import catalogue_limits, describe_from, wall_us
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, show_json, show_table
-from ingest_server.quarantine import Replayed, describe, replay
+from ingest_server.config import BooksOptions, IngestConfig
+from ingest_server.hexdump import hexdump
+from ingest_server.quarantine import Replayed, describe, replay, times_us
 from ingest_server.screening import AcceptedTime
 from ingest_server.storage import quarantine
-from ingest_server.storage.catalogue import Catalogue, CatalogueLimits
+from ingest_server.storage.catalogue import Catalogue
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.partitions import NativePartitions
+from ingest_server.storage.quarantine import Filter, Quarantined
 from ingest_server.storage.writer import Writer
 
 app = typer.Typer(no_args_is_help=True, help="Batches and readings that could not be written, kept with their reason.")
 
-_RETENTION_DAYS = 400
 _MOST = 100_000
+_SHOWN_BYTES = 1_024
+_TOLD = 20
+# Entries that stayed after a replay, told one by one; of more, only how many for each reason.
 
 Reason = Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")]
+Gateway = Annotated[str | None, typer.Option("--gateway", help="Only entries of this <site>/<gateway>.")]
+Ids = Annotated[list[int] | None, typer.Argument(help="Entries, as `list` shows them; none: all that wait.")]
 
 
 @app.command("list")
 def list_entries(
     dsn: Dsn,
     reason: Reason = None,
+    gateway: Gateway = None,
     replayed: Annotated[bool, typer.Option("--replayed", help="Show replayed entries, too.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=_MOST, help="The newest so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List entries, the newest first.
+    """List entries, the newest first: why, and where from.
 
     Example: heal7-iot quarantine list --dsn 'dbname=heal7' --reason unknown_firmware
     """
-    found = on_database(
-        dsn, lambda c: quarantine.list_entries(c, reason=reason, waiting_only=not replayed, limit=limit)
-    )
+    chosen = Filter(reason, gateway)
+    found = on_database(dsn, lambda c: quarantine.list_entries(c, chosen, waiting_only=not replayed, limit=limit))
+    if as_json:
+        show_json([_plain(e) for e in found])
+    elif found:
+        columns = ["id", "received", "gateway", "epoch", "seq", "instance", "reason", "detail", "readings", "bytes"]
+        rows = [
+            (
+                e.quarantine_id,
+                e.received_at[:19],
+                e.gateway,
+                f"{e.epoch:016x}",
+                e.seq,
+                _hex(e.instance),
+                e.reason,
+                e.detail,
+                e.readings,
+                e.bytes,
+            )
+            for e in found
+        ]
+        show_table("quarantine", columns, rows)
+    else:
+        typer.echo("nothing is in quarantine")
+
+
+@app.command()
+def summary(dsn: Dsn, as_json: AsJson = False) -> None:
+    """Count entries and readings for each reason: what waits, and what was replayed.
+
+    Example: heal7-iot quarantine summary --dsn 'dbname=heal7'
+    """
+    found = on_database(dsn, quarantine.totals)
     if as_json:
         show_json(found)
     elif found:
-        columns = ["id", "received", "gateway", "epoch", "seq", "reason", "detail", "readings"]
-        show_table(
-            "quarantine",
-            columns,
-            [
-                (
-                    e.quarantine_id,
-                    e.received_at[:19],
-                    e.gateway,
-                    f"{e.epoch:016x}",
-                    e.seq,
-                    e.reason,
-                    e.detail,
-                    e.readings,
-                )
-                for e in found
-            ],
-        )
+        columns = ["reason", "entries", "readings", "bytes", "gateways", "oldest", "replayed", "their readings"]
+        rows = [
+            (
+                t.reason,
+                t.entries,
+                t.readings,
+                t.bytes,
+                t.gateways,
+                None if t.oldest is None else t.oldest[:19],
+                t.replayed_entries,
+                t.replayed_readings,
+            )
+            for t in found
+        ]
+        show_table("quarantine, by reason", columns, rows)
     else:
         typer.echo("nothing is in quarantine")
 
@@ -68,9 +110,10 @@ def list_entries(
 def show(
     quarantine_id: Annotated[int, typer.Argument(help="As `list` shows it.", show_default=False)],
     dsn: Dsn,
+    whole: Annotated[bool, typer.Option("--all", help=f"All bytes, not the first {_SHOWN_BYTES:,}.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one entry: its first bytes, and its content as far as it decodes.
+    """Show one entry: where it is from, its content as far as it decodes, its bytes.
 
     Example: heal7-iot quarantine show 17 --dsn 'dbname=heal7'
     """
@@ -81,53 +124,166 @@ def show(
     entry, payload = found
     content = describe(entry, payload)
     if as_json:
-        show_json({"entry": entry, "content": content})
+        shown = payload if whole else payload[:_SHOWN_BYTES]
+        show_json({"entry": _plain(entry), "content": {**content, "hex": shown.hex(" ")}})
         return
-    for name in ("gateway", "reason", "detail", "readings", "received_at", "replayed_at"):
-        typer.echo(f"{name:12} {getattr(entry, name)}")
+    for name in ("gateway", "reason", "detail", "readings", "released", "received_at", "replayed_at"):
+        _field(name, getattr(entry, name))
     for key, value in content.items():
-        if isinstance(value, list):
-            typer.echo(f"{key}:")
-            for item in value:
-                typer.echo(f"  {item}")
-        else:
-            typer.echo(f"{key:12} {value}")
+        _field(key, value)
+    shown = payload if whole else payload[:_SHOWN_BYTES]
+    for line in hexdump(shown):
+        typer.echo(line)
+    if len(shown) < len(payload):
+        typer.echo(f"… {len(payload) - len(shown):,} bytes more: --all")
 
 
 @app.command("replay")
 def replay_entries(
-    dsn: Dsn,
-    ids: Annotated[list[int] | None, typer.Argument(help="Entries to try again; none: all that wait.")] = None,
+    ids: Ids = None,
+    dsn: Annotated[str | None, typer.Option("--dsn", envvar="HEAL7_IOT_DSN", help="Database.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The server's file: its database, its limits.")
+    ] = None,
     reason: Reason = None,
-    retention_days: Annotated[int, typer.Option(min=1, help="As in the server's configuration.")] = _RETENTION_DAYS,
+    gateway: Gateway = None,
+    retention_days: Annotated[int | None, typer.Option(min=1, help="Instead of `books.raw_retention_days`.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Try entries again after a fix: what is sound now is committed, the rest stays. The books move with it.
 
+    It is judged by the limits of `[books]` in the file that --config names, or by their defaults.
+
     Example: heal7-iot quarantine replay --dsn 'dbname=heal7' --reason identity_conflict
     """
-    results = on_database(dsn, lambda c: _replay(c, ids or [], reason, retention_days))
+    books = BooksOptions()
+    if config is not None:
+        try:
+            loaded = load_toml(config, IngestConfig)
+        except ConfigError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(EXIT_CONFIG) from error
+        books, dsn = loaded.books, dsn or loaded.database.dsn.get_secret_value()
+    if dsn is None:
+        typer.echo("which database? Give --dsn, HEAL7_IOT_DSN or --config", err=True)
+        raise typer.Exit(EXIT_CONFIG)
+    work = _Replay(Filter(reason, gateway), ids or [], books, retention_days or books.raw_retention_days, not as_json)
+    results = on_database(dsn, work.run)
     if as_json:
         show_json(results)
-        return
-    for r in results:
-        typer.echo(f"{r.quarantine_id}: {r.committed} committed, {r.left} left{f' ({r.why})' if r.why else ''}")
-    typer.echo(f"{sum(r.committed for r in results)} readings committed, {sum(r.left for r in results)} left")
+    else:
+        _tell(results, each=bool(ids))
 
 
-async def _replay(connection: Connection, ids: list[int], reason: str | None, retention_days: int) -> list[Replayed]:
-    describe_profile = describe_from(ProfileSet.load())
-    writer = Writer(connection, Catalogue(connection, CatalogueLimits(), describe_profile), NativePartitions())
-    waiting = ids
-    if not waiting:
-        found = await quarantine.list_entries(connection, reason=reason, waiting_only=True, limit=_MOST)
-        waiting = sorted(e.quarantine_id for e in found)
-    accepted = AcceptedTime.at(wall_us(), retention_days)
-    results = []
-    for quarantine_id in waiting:
-        entry = await quarantine.read_entry(connection, quarantine_id)
-        if entry is None:
-            results.append(Replayed(quarantine_id, 0, 0, "there is no such entry"))
-        else:
-            results.append(await replay(writer, *entry, accepted=accepted, now_s=time.monotonic()))
-    return results
+@app.command("discard")
+def discard_entries(
+    dsn: Dsn,
+    ids: Ids = None,
+    reason: Reason = None,
+    gateway: Gateway = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give entries up: their readings count as dropped from now on, and a gap `discarded` says so.
+
+    Needs entries, a reason or a gateway.
+
+    Example: heal7-iot quarantine discard --dsn 'dbname=heal7' --reason value_not_finite
+    """
+    if not ids and reason is None and gateway is None:
+        typer.echo("what shall be given up? Name entries, --reason or --gateway", err=True)
+        raise typer.Exit(EXIT_CONFIG)
+    given_up = on_database(dsn, lambda c: _discard(c, Filter(reason, gateway), ids or []))
+    if as_json:
+        show_json({"entries": len(given_up), "readings": sum(given_up)})
+    else:
+        typer.echo(f"{len(given_up):,} entries with {sum(given_up):,} readings were given up")
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """One run of the command."""
+
+    chosen: Filter
+    ids: list[int]
+    books: BooksOptions
+    retention_days: int
+    show_progress: bool
+
+    async def run(self, connection: Connection) -> list[Replayed]:
+        profiles = ProfileSet.load()
+        catalogue = Catalogue(connection, catalogue_limits(self.books), describe_from(profiles))
+        writer = Writer(connection, catalogue, NativePartitions())
+        accepted = AcceptedTime.at(wall_us(), self.retention_days)
+        waiting = len(self.ids) or await quarantine.count_waiting(connection, self.chosen)
+        results: list[Replayed] = []
+        with self._progress() as bar:
+            task = bar.add_task("replaying", total=waiting)
+            async for quarantine_id in _chosen(connection, self.chosen, self.ids):
+                found = await quarantine.read_entry(connection, quarantine_id)
+                if found is None:
+                    results.append(Replayed(quarantine_id, 0, 0, "there is no such entry"))
+                else:
+                    now_s = time.monotonic()
+                    results.append(await replay(writer, *found, accepted=accepted, profiles=profiles, now_s=now_s))
+                bar.advance(task)
+        return results
+
+    def _progress(self) -> Progress:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(
+            *columns, console=console, transient=True, disable=not (self.show_progress and console.is_terminal)
+        )
+
+
+async def _discard(connection: Connection, chosen: Filter, ids: list[int]) -> list[int]:
+    """The readings of each entry that was given up."""
+    given_up = []
+    async for quarantine_id in _chosen(connection, chosen, ids):
+        found = await quarantine.read_entry(connection, quarantine_id)
+        if found is not None and await quarantine.discard(connection, found[0], times_us(*found)):
+            given_up.append(found[0].readings)
+    return given_up
+
+
+async def _chosen(connection: Connection, chosen: Filter, ids: list[int]) -> AsyncIterator[int]:
+    """The named entries, or those that wait and are chosen."""
+    if ids:
+        for quarantine_id in ids:
+            yield quarantine_id
+    else:
+        async for quarantine_id in quarantine.waiting_ids(connection, chosen):
+            yield quarantine_id
+
+
+def _tell(results: Sequence[Replayed], *, each: bool) -> None:
+    """Every entry that was named; of all others those that stay, and of many only why."""
+    told = results if each else [r for r in results if r.why]
+    for r in told[:_TOLD] if not each else told:
+        gaps = f", {r.gaps} gaps settled" if r.gaps else ""
+        typer.echo(f"{r.quarantine_id}: {r.committed} committed, {r.left} left{gaps}{f' ({r.why})' if r.why else ''}")
+    if not each and len(told) > _TOLD:
+        for why, entries in Counter(r.why for r in told[_TOLD:]).most_common(_TOLD):
+            typer.echo(f"{entries:,} more: {why}")
+    committed, left = (sum(getattr(r, part) for r in results) for part in ("committed", "left"))
+    typer.echo(f"{committed:,} readings committed, {left:,} left, in {len(results):,} entries")
+
+
+def _plain(entry: Quarantined) -> dict[str, object]:
+    # As on the link: numbers that JSON readers would round are hex digits.
+    return asdict(entry) | {"epoch": f"{entry.epoch:016x}", "instance": _hex(entry.instance)}
+
+
+def _hex(number: int | None) -> str | None:
+    return None if number is None else f"{number:016x}"
+
+
+def _field(name: str, value: object) -> None:
+    if isinstance(value, list):
+        typer.echo(f"{name}:")
+        for item in value:
+            typer.echo(f"  {item}")
+    elif isinstance(value, dict):
+        typer.echo(f"{name:12} {', '.join(f'{key}: {item}' for key, item in value.items())}")
+    else:
+        typer.echo(f"{name:12} {'' if value is None else value}")

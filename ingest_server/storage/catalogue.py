@@ -14,9 +14,9 @@ from device_drivers.reading import Series
 from gateway.link.errors import UnusableBatch
 from gateway.link.wire import decode_series
 from ingest_server.decoder import Int32s
-from ingest_server.errors import OtherLedger, StorageUnavailable
+from ingest_server.errors import BatchRejected, OtherLedger, StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.ledger import ledger_mark
+from ingest_server.storage.ledger import LedgerMark, ledger_mark
 
 REFUSED = -1
 """Stands in a table of ids for a series whose readings go to quarantine."""
@@ -32,6 +32,9 @@ _REFUSAL_S = 30.0
 # A refusal is asked again after this: an operator may have resolved it, a home may have fallen silent.
 _ATTEMPTS = 3
 # Another worker may register the same series in the same moment, unseen by our snapshot.
+_MAX_REJECTED = 64
+# Attempts that the database may reject while the names at fault are searched: a gateway that brings thousands of names
+# which a constraint of the platform's forbids would keep the line busy with it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ class Catalogue:
         self._tables: dict[tuple[int, bytes], Table] = {}
         self._tables_bytes = 0
         self._known_until_s = float("-inf")
-        self._mark: tuple[str, int] | None = None
+        self._mark: LedgerMark | None = None
+        self._probe: tuple[int, str] | None = None
 
     async def confirm(self, ledger_id: str) -> None:
         """Asks whether this is still the database that `ledger_id` names and whose numbers are known here.
@@ -84,14 +88,16 @@ class Catalogue:
         A restore need not break the connection. Raises OtherLedger, and StorageUnavailable where the tables are not
         those any more that filled this catalogue: go on with a new connection.
         """
-        mark = await ledger_mark(self._connection)
-        if mark[0] != ledger_id:
+        probe = self._probe
+        mark = await ledger_mark(self._connection, None if probe is None else probe[0])
+        if mark.ledger_id != ledger_id:
             raise OtherLedger(
-                f"ledger {mark[0]} stands where {ledger_id} was: another database, whose receipts would lie"
+                f"ledger {mark.ledger_id} stands where {ledger_id} was: another database, whose receipts would lie"
             )
-        if self._mark not in (None, mark):
+        here = mark.without_series()
+        if self._mark not in (None, here) or (probe is not None and probe[1] != mark.series):
             raise StorageUnavailable("its tables were restored or emptied under this connection")
-        self._mark = mark
+        self._mark = here
 
     async def gateway_id(self, name: str) -> int:
         """The number of `<site>/<gateway>`, made on first sight."""
@@ -133,22 +139,29 @@ class Catalogue:
         if unpacked:
             await self._resolve(unpacked, now_s)
             for (gateway, packed), series in unpacked.items():
-                found[gateway, packed] = self._table(gateway, packed, series)
+                found[gateway, packed] = table = self._table(gateway, series)
+                if not table.refusals:
+                    self._remember(self._gateways[gateway], packed, table)
         return found
 
-    def _table(self, gateway: str, packed: bytes, series: list[Series]) -> Table:
+    async def table(self, gateway: str, series: list[Series], now_s: float) -> Table:
+        """The ids of series of one gateway, registered where new."""
+        await self.gateway_id(gateway)
+        await self._resolve({(gateway, b""): series}, now_s)
+        return self._table(gateway, series)
+
+    def _table(self, gateway: str, series: list[Series]) -> Table:
         number = self._gateways[gateway]
         ids = np.array([self._series.get((number, s), REFUSED) for s in series], dtype=np.int32)
-        refusals = {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED}
-        table = Table(ids, refusals)
-        if not refusals:
-            size = len(packed) + ids.nbytes
-            if self._tables_bytes + size > _MAX_TABLES_BYTES:
-                self._tables.clear()
-                self._tables_bytes = 0
-            self._tables[number, packed] = table
-            self._tables_bytes += size
-        return table
+        return Table(ids, {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED})
+
+    def _remember(self, number: int, packed: bytes, table: Table) -> None:
+        size = len(packed) + table.ids.nbytes
+        if self._tables_bytes + size > _MAX_TABLES_BYTES:
+            self._tables.clear()
+            self._tables_bytes = 0
+        self._tables[number, packed] = table
+        self._tables_bytes += size
 
     async def _resolve(self, unpacked: dict[tuple[str, bytes], list[Series]], now_s: float) -> None:
         known = self._refused if len(self._refused) <= _MAX_REFUSED else {}
@@ -159,6 +172,32 @@ class Catalogue:
             for s in series:
                 if (number, s) not in self._series and (number, s) not in self._refused:
                     wanted[number, s] = gateway
+        # By device: all makers lock devices in this order.
+        wanted = dict(sorted(wanted.items(), key=lambda item: (item[1], item[0][1].device)))
+        await self._isolate(wanted, now_s)
+
+    async def _isolate(self, wanted: dict[tuple[int, Series], str], now_s: float) -> None:
+        """Looks up or registers each; what the database rejects is searched by halves, and refused.
+
+        The wire allows names that a constraint of the platform's forbids: tried together for ever, one of them would
+        hold up the line of the whole fleet.
+        """
+        parts, rejected = [wanted], 0
+        while parts:
+            part = parts.pop()
+            try:
+                await self._look_up_or_register(part, now_s)
+            except BatchRejected as error:
+                rejected += 1
+                items = list(part.items())
+                if len(items) > 1 and rejected < _MAX_REJECTED:
+                    half = len(items) // 2
+                    parts += [dict(items[half:]), dict(items[:half])]
+                    continue
+                for key in self._still_open(part):
+                    self._refuse(key, "refused_by_database", str(error), now_s)
+
+    async def _look_up_or_register(self, wanted: dict[tuple[int, Series], str], now_s: float) -> None:
         for _ in range(_ATTEMPTS):
             if not wanted:
                 return
@@ -195,13 +234,18 @@ class Catalogue:
                     "firmwares": [s.firmware for _, s in keys],
                 },
             )
-            for n, series_id, home in await cursor.fetchall():
+            for n, series_id, home, written in await cursor.fetchall():
                 if home == keys[n][0]:
                     self._series[keys[n]] = series_id
+                    self._probe = series_id, written
 
     async def _register(self, wanted: dict[tuple[int, Series], str], now_s: float) -> None:
         """Makes devices and series; what may not be made is refused. Fills no cache: `_find` does, after COMMIT."""
         async with transaction(self._connection):
+            devices = sorted({(_site(gateway), series.device) for (_, series), gateway in wanted.items()})
+            await self._connection.execute(
+                sql("lock_devices"), {"sites": [d[0] for d in devices], "devices": [d[1] for d in devices]}
+            )
             budget = await self._budget({number for number, _ in wanted})
             homes = await self._homes(wanted)
             new: dict[tuple[str, str], tuple[int, Series]] = {}

@@ -27,7 +27,8 @@ def translated() -> Iterator[None]:
     """Turns psycopg's errors into StorageError: what the caller should do is the class."""
     try:
         yield
-    except (errors.DataError, errors.IntegrityError) as error:
+    # A trigger of the platform's that raises, a limit that a row exceeds: these, too, the same content meets again.
+    except (errors.DataError, errors.IntegrityError, errors.RaiseException, errors.ProgramLimitExceeded) as error:
         raise BatchRejected(_first_line(error)) from error
     except psycopg.Error as error:
         # Everything else is worth another try: the server went away, a lock or statement timed out, the disk is
@@ -49,6 +50,8 @@ async def connect(dsn: str, purpose: str, statement_timeout_s: float) -> Connect
             dsn,
             autocommit=True,
             connect_timeout=CONNECT_TIMEOUT_S,
+            # Not PGCLIENTENCODING's or a role's: names are written in every alphabet.
+            client_encoding="utf8",
             application_name=f"heal7-iot {purpose}",
             options=f"-c statement_timeout={int(statement_timeout_s * 1000)} -c timezone=UTC"
             f" -c lock_timeout={int(statement_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000",

@@ -15,6 +15,7 @@ from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.multirange import from_multirange, to_text
 from ingest_server.storage.partitions import Partitions
+from ingest_server.storage.quarantine_bound import Candidate, QuarantineBound, keep
 from ingest_server.storage.rows import COPY, Rows
 
 Key = tuple[int, int]
@@ -25,12 +26,16 @@ _LAST_YEAR_9999_US = 253_402_300_799_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Readings of one batch that go to quarantine: those at `indices`, or all where it is None."""
+    """Readings of one batch that go to quarantine: those at `indices`, or all where it is None.
+
+    span_us: first and last of their times, Unix µs, where they are known.
+    """
 
     reason: str
     detail: str
     readings: int
     indices: tuple[int, ...] | None
+    span_us: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +54,25 @@ class Entry:
         return self.gateway_id, self.envelope.epoch
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a group came to. settled: all that its keys have settled then. The others in readings, of this group alone.
+
+    dropped: found no room in quarantine. What gaps name is not counted here.
+    """
+
+    settled: dict[Key, RangeSet]
+    committed: int
+    quarantined: int
+    dropped: int
+
+
 class SettledMeanwhile(StorageError):
     """Another worker settled one of these batches after the first look: repeat the whole group."""
 
 
 @dataclass(slots=True)
-class _Claim:
+class Claim:
     """What a group adds to one row of the ledger."""
 
     settled: RangeSet = field(default_factory=RangeSet)
@@ -88,9 +106,9 @@ async def settled_positions(connection: Connection, batches: Sequence[tuple[int,
 async def count_duplicates(connection: Connection, keys: Sequence[Key]) -> None:
     """Batches that came again and were left out."""
     async with transaction(connection):
-        await connection.execute(
-            sql("count_duplicates"), {"gateways": [k[0] for k in keys], "epochs": [k[1] for k in keys]}
-        )
+        # An UPDATE of several rows locks them in the order of its plan, which is nobody's.
+        await connection.execute(sql("lock_ledger"), _named(keys))
+        await connection.execute(sql("count_duplicates"), _named(keys))
 
 
 async def read_settled(connection: Connection, keys: Sequence[Key]) -> dict[Key, RangeSet]:
@@ -99,8 +117,13 @@ async def read_settled(connection: Connection, keys: Sequence[Key]) -> dict[Key,
         return {key: settled for key, (settled, _) in (await _read_ledger(connection, keys)).items()}
 
 
-async def write_group(connection: Connection, partitions: Partitions, entries: Sequence[Entry]) -> dict[Key, RangeSet]:
-    """Writes and settles entries with different identities in one transaction; what their keys have settled then.
+async def write_group(
+    connection: Connection,
+    partitions: Partitions,
+    entries: Sequence[Entry],
+    bound: QuarantineBound,
+) -> Written:
+    """Writes and settles entries with different identities in one transaction.
 
     Raises SettledMeanwhile (nothing was written: repeat from the first look), BatchRejected (nothing was written),
     StorageUnavailable (the outcome may be unknown: repeat, the ledger tells).
@@ -111,7 +134,7 @@ async def write_group(connection: Connection, partitions: Partitions, entries: S
     async with transaction(connection):
         if len(rows):
             await copy_rows(connection, rows)
-        return await _claim(connection, entries)
+        return await _claim(connection, entries, bound)
 
 
 async def copy_rows(connection: Connection, rows: Rows) -> None:
@@ -131,24 +154,50 @@ async def copy_rows(connection: Connection, rows: Rows) -> None:
     )
 
 
-async def _claim(connection: Connection, entries: Sequence[Entry]) -> dict[Key, RangeSet]:
+async def _claim(connection: Connection, entries: Sequence[Entry], bound: QuarantineBound) -> Written:
     keys = sorted({e.key for e in entries} | {(e.gateway_id, g.epoch) for e in entries for g in e.gaps if g.epoch})
-    named = {"gateways": [k[0] for k in keys], "epochs": [k[1] for k in keys]}
-    await connection.execute(sql("make_ledger_rows"), named)
-    await connection.execute(sql("lock_ledger"), named)
+    await lock(connection, keys)
     # The second look: a statement of its own, so that it sees what was committed while this one waited for the lock.
     seen = await known(connection, [(e.gateway_id, e.envelope.epoch, e.envelope.seq) for e in entries])
     if any(settled for settled, _ in seen.values()):
         raise SettledMeanwhile("another worker settled a batch of this group")
-    claims: dict[Key, _Claim] = {key: _Claim() for key in keys}
+    claims = {key: Claim() for key in keys}
     for n, entry in enumerate(entries):
         await _claim_entry(connection, claims[entry.key], entry, presumed_lost=n in seen)
+    not_kept = await _quarantine(connection, claims, entries, bound)
     if any(e.gaps for e in entries):
-        await _claim_gaps(connection, claims, entries)
+        await claim_gaps(connection, claims, [(e.gateway_id, g) for e in entries for g in e.gaps])
+    settled = await settle(connection, claims)
+    committed, quarantined = (sum(getattr(c, part) for c in claims.values()) for part in ("committed", "quarantined"))
+    return Written(settled, committed, quarantined, not_kept)
+
+
+async def make_rows(connection: Connection, keys: Sequence[Key]) -> None:
+    """Makes the ledger's rows of these keys where they are missing, and locks none that is there."""
+    await connection.execute(sql("make_ledger_rows"), _named(sorted(keys)))
+
+
+async def lock(connection: Connection, keys: Sequence[Key]) -> None:
+    """Makes the ledger's rows of these keys where they are missing, and holds them until the transaction ends.
+
+    Every transaction that changes several rows of the ledger makes them before it locks any, and locks them in this
+    order: two that met in another order would wait for each other.
+    """
+    await make_rows(connection, keys)
+    await connection.execute(sql("lock_ledger"), _named(keys))
+
+
+def _named(keys: Sequence[Key]) -> dict[str, list[int]]:
+    return {"gateways": [k[0] for k in keys], "epochs": [k[1] for k in keys]}
+
+
+async def settle(connection: Connection, claims: dict[Key, Claim]) -> dict[Key, RangeSet]:
+    """Adds the claims to rows that the transaction has locked; what these have settled then."""
+    keys = sorted(claims)
     cursor = await connection.execute(
         sql("settle"),
         {
-            **named,
+            **_named(keys),
             "settled": [to_text(claims[k].settled) for k in keys],
             "next_seqs": [claims[k].next_seq for k in keys],
             "sealed": [claims[k].sealed for k in keys],
@@ -161,62 +210,83 @@ async def _claim(connection: Connection, entries: Sequence[Entry]) -> dict[Key, 
     return {(row[0], row[1]): from_multirange(row[2]) for row in await cursor.fetchall()}
 
 
-async def _claim_entry(connection: Connection, claim: _Claim, entry: Entry, *, presumed_lost: bool) -> None:
+async def _claim_entry(connection: Connection, claim: Claim, entry: Entry, *, presumed_lost: bool) -> None:
     e = entry.envelope
     this = RangeSet([(e.seq, e.seq + 1)])
     claim.settled |= this
     claim.next_seq = max(claim.next_seq, e.seq + 1)
     claim.sealed = max(claim.sealed, e.readings_before + e.readings)
     claim.committed += len(entry.rows) if entry.rows is not None else 0
-    for rejection in entry.rejections:
-        claim.quarantined += rejection.readings
-        await connection.execute(
-            sql("insert_quarantine"),
-            {
-                "gateway_id": entry.gateway_id,
-                "epoch": e.epoch,
-                "seq": e.seq,
-                "reason": rejection.reason,
-                "detail": rejection.detail,
-                "readings": rejection.readings,
-                "indices": None if rejection.indices is None else list(rejection.indices),
-                "payload": entry.payload,
-            },
-        )
     if presumed_lost:
         claim.found += e.readings
         await _correct_presumed(connection, entry.key, this, e.readings)
 
 
-async def _claim_gaps(connection: Connection, claims: dict[Key, _Claim], entries: Sequence[Entry]) -> None:
-    keys = sorted({(e.gateway_id, g.epoch) for e in entries for g in e.gaps if g.epoch})
+async def _quarantine(
+    connection: Connection, claims: dict[Key, Claim], entries: Sequence[Entry], bound: QuarantineBound
+) -> int:
+    """Enters what is to be quarantined, as far as there is room; how many readings found none."""
+    rejected = [(entry, rejection) for entry in entries for rejection in entry.rejections]
+    kept = await keep(connection, [_candidate(entry, rejection) for entry, rejection in rejected], bound)
+    gone: dict[Key, list[tuple[int, Rejection]]] = {}
+    for (entry, rejection), entered in zip(rejected, kept, strict=True):
+        if entered:
+            claims[entry.key].quarantined += rejection.readings
+        else:
+            claims[entry.key].dropped += rejection.readings
+            gone.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
+    if gone:
+        spans = {k: [r.span_us for _, r in found if r.span_us is not None] for k, found in gone.items()}
+        await connection.execute(
+            sql("tell_not_kept"),
+            {
+                "gateways": [k[0] for k in gone],
+                "epochs": [k[1] for k in gone],
+                "seqs": [to_text(RangeSet.of(seq for seq, _ in found)) for found in gone.values()],
+                "readings": [sum(r.readings for _, r in found) for found in gone.values()],
+                "from_us": [date(min((s[0] for s in spans[k]), default=None)) for k in gone],
+                "to_us": [date(max((s[1] for s in spans[k]), default=None)) for k in gone],
+            },
+        )
+    return sum(r.readings for found in gone.values() for _, r in found)
+
+
+def _candidate(entry: Entry, rejection: Rejection) -> Candidate:
+    e, r = entry.envelope, rejection
+    return Candidate(
+        entry.gateway_id, e.epoch, e.seq, e.instance, r.reason, r.detail, r.readings, r.indices, entry.payload
+    )
+
+
+async def claim_gaps(connection: Connection, claims: dict[Key, Claim], gaps: Sequence[tuple[int, Gap]]) -> None:
+    """Claims what the gaps (gateway_id, gap) newly settle and tells of it. The transaction has locked their rows."""
+    keys = sorted({(gateway_id, g.epoch) for gateway_id, g in gaps if g.epoch})
     before = await _read_ledger(connection, keys)
     told: list[tuple[int, int | None, str | None, str, int | None, int | None, int | None]] = []
-    for entry in entries:
-        for gap in entry.gaps:
-            newly = RangeSet()
-            dropped: int | None = gap.readings
-            if gap.counts:
-                key = (entry.gateway_id, gap.epoch)
-                claim = claims[key]
-                settled, presumed = before[key]
-                named = RangeSet([(gap.first, gap.first + len(gap.counts))])
-                # The first settlement wins: a gap counts only what nobody settled before it.
-                newly = named - settled - claim.settled
-                if not newly:
-                    continue
-                dropped = sum(gap.counts[seq - gap.first] for seq in newly.members())
-                claim.settled |= newly
-                claim.next_seq = max(claim.next_seq, newly.end())
-                claim.dropped += dropped
-                found = newly & presumed
-                if found:
-                    readings = sum(gap.counts[seq - gap.first] for seq in found.members())
-                    claim.found += readings
-                    await _correct_presumed(connection, key, found, readings)
-            seqs = to_text(newly) if newly else None
-            interval = _date(gap.from_us), _date(gap.to_us)
-            told.append((entry.gateway_id, gap.epoch or None, seqs, gap.reason, dropped, *interval))
+    for gateway_id, gap in gaps:
+        newly = RangeSet()
+        dropped: int | None = gap.readings
+        if gap.counts:
+            key = (gateway_id, gap.epoch)
+            claim = claims[key]
+            settled, presumed = before[key]
+            named = RangeSet([(gap.first, gap.first + len(gap.counts))])
+            # The first settlement wins: a gap counts only what nobody settled before it.
+            newly = named - settled - claim.settled
+            if not newly:
+                continue
+            dropped = sum(gap.counts[seq - gap.first] for seq in newly.members())
+            claim.settled |= newly
+            claim.next_seq = max(claim.next_seq, newly.end())
+            claim.dropped += dropped
+            found = newly & presumed
+            if found:
+                readings = sum(gap.counts[seq - gap.first] for seq in found.members())
+                claim.found += readings
+                await _correct_presumed(connection, key, found, readings)
+        seqs = to_text(newly) if newly else None
+        interval = date(gap.from_us), date(gap.to_us)
+        told.append((gateway_id, gap.epoch or None, seqs, gap.reason, dropped, *interval))
     columns = ("gateways", "epochs", "seqs", "reasons", "readings", "from_us", "to_us")
     await connection.execute(sql("insert_gaps"), {column: [row[n] for row in told] for n, column in enumerate(columns)})
 
@@ -229,12 +299,10 @@ async def _correct_presumed(connection: Connection, key: Key, seqs: RangeSet, re
 
 
 async def _read_ledger(connection: Connection, keys: Sequence[Key]) -> dict[Key, tuple[RangeSet, RangeSet]]:
-    cursor = await connection.execute(
-        sql("read_ledger"), {"gateways": [k[0] for k in keys], "epochs": [k[1] for k in keys]}
-    )
+    cursor = await connection.execute(sql("read_ledger"), _named(keys))
     return {(row[0], row[1]): (from_multirange(row[2]), from_multirange(row[3])) for row in await cursor.fetchall()}
 
 
-def _date(unix_us: int | None) -> int | None:
+def date(unix_us: int | None) -> int | None:
     # A gap with an absurd date is still a gap: better undated than refused by the database.
     return unix_us if unix_us is not None and 0 <= unix_us <= _LAST_YEAR_9999_US else None

@@ -1,14 +1,20 @@
 """Which database this is, and the equation that every gateway's books must satisfy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ingest_server.errors import StorageUnavailable
-from ingest_server.storage.connection import Connection, translated
+from ingest_server.storage.connection import Connection, sql, transaction, translated
+
+_GRACE_DAYS = 2
+# Beyond retention: readings may be some minutes ahead of the clock, and clocks differ.
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """One gateway: sealed = committed + quarantined + dropped + presumed_lost + in_flight, in readings."""
+    """One gateway: sealed = committed + quarantined + dropped + presumed_lost + in_flight, in readings.
+
+    replayed: those of the committed that came out of quarantine.
+    """
 
     gateway: str
     epochs: int
@@ -21,6 +27,7 @@ class Books:
     duplicates: int
     epochs_with_missing: int
     balanced: bool
+    replayed: int
 
 
 async def ledger_id(connection: Connection) -> str:
@@ -32,16 +39,31 @@ async def ledger_id(connection: Connection) -> str:
     return str(row[0])
 
 
-async def ledger_mark(connection: Connection) -> tuple[str, int]:
-    """`ledger_id`, and a number that changes where the tables were emptied or made anew, as by a restore."""
+@dataclass(frozen=True, slots=True)
+class LedgerMark:
+    """What changes where a database is exchanged, restored or emptied, whichever way that was done.
+
+    tables: where the table of series lies on disk, which DROP and TRUNCATE change. identity, series: the transactions
+    that wrote the ledger's identity and one known row of series, which rows that are copied in again do not keep.
+    """
+
+    ledger_id: str
+    tables: int
+    identity: str
+    series: str | None
+
+    def without_series(self) -> "LedgerMark":
+        return replace(self, series=None)
+
+
+async def ledger_mark(connection: Connection, series_id: int | None) -> LedgerMark:
+    """The mark, with that of the given series if there is one."""
     with translated():
-        cursor = await connection.execute(
-            "SELECT ledger_id::text, pg_relation_filenode('iot_service.series') FROM iot_service.ledger_identity"
-        )
+        cursor = await connection.execute(sql("ledger_mark"), {"series_id": series_id})
         row = await cursor.fetchone()
     if row is None:
         raise StorageUnavailable("the database has no ledger_id: it is being restored, or was migrated by hand")
-    return str(row[0]), int(row[1])
+    return LedgerMark(*row)
 
 
 async def read_books(connection: Connection) -> list[Books]:
@@ -49,6 +71,18 @@ async def read_books(connection: Connection) -> list[Books]:
     with translated():
         cursor = await connection.execute(
             "SELECT gateway, epochs, sealed, committed, quarantined, dropped, presumed_lost, in_flight, duplicates,"
-            " epochs_with_missing, balanced FROM iot_service.books ORDER BY gateway"
+            " epochs_with_missing, balanced, replayed FROM iot_service.books ORDER BY gateway"
         )
         return [Books(*row) for row in await cursor.fetchall()]
+
+
+async def prune_ledger(connection: Connection, retention_days: float) -> int:
+    """Folds epochs into the archive that nobody has spoken of for longer than raw retention; how many.
+
+    Only what is settled whole and has nothing in quarantine. A spool that still had such an epoch and came back would
+    send readings that are older than retention: refused, so none is written twice.
+    """
+    async with transaction(connection):
+        cursor = await connection.execute(sql("prune_ledger"), {"days": retention_days + _GRACE_DAYS})
+        row = await cursor.fetchone()
+    return 0 if row is None else int(row[0])

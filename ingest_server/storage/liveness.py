@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from gateway.link.ranges import RangeSet
 from gateway.link.status import Status
+from ingest_server.storage import group
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.group import read_settled
 from ingest_server.storage.multirange import to_text
+from ingest_server.storage.new_epochs import beyond_bound, unknown_keys
 
 GATEWAY_SILENCE_S = 95.0
 """Three missed heartbeats of 30 s, and a little."""
@@ -30,13 +31,21 @@ async def held_instances(connection: Connection) -> set[tuple[int, int]]:
 
 
 async def hear(
-    connection: Connection, gateway_id: int, status: Status, *, lost_after_s: float, device_silence_s: float
+    connection: Connection,
+    gateway_id: int,
+    status: Status,
+    *,
+    lost_after_s: float,
+    device_silence_s: float,
+    age_s: float = 0.0,
+    new_epochs_per_hour: int = 1_000,
 ) -> Heard:
-    """Enters an online status into the books, in one transaction."""
-    epochs = sorted(status.epochs, key=lambda e: e.epoch)
+    """Enters an online status into the books, in one transaction. age_s: how long ago it arrived."""
+    books = {e.epoch: e for e in status.epochs}
     this = {"gateway_id": gateway_id, "instance": status.instance}
     async with transaction(connection):
-        cursor = await connection.execute(sql("hear_instance"), {**this, "beat": status.beat})
+        spoken = {**this, "beat": status.beat, "age_s": age_s, "sent_at_us": status.sent_at_us}
+        cursor = await connection.execute(sql("hear_instance"), spoken)
         row = await cursor.fetchone()
         assert row is not None
         stale, conflict = row
@@ -60,25 +69,37 @@ async def hear(
                 "readings": spool.readings if spool else None,
             },
         )
+        new = await unknown_keys(connection, [(gateway_id, epoch) for epoch in books])
+        beyond = set(await beyond_bound(connection, new, new_epochs_per_hour))
+        listed = sorted(epoch for epoch in books if (gateway_id, epoch) not in beyond)
+        # All that this transaction may change is locked first, in the order of everybody else: it changes epochs that
+        # are listed and epochs that are not, and would otherwise lock a lower one while it holds a higher.
+        begun = [key for key in new if key not in beyond]
+        if begun:
+            await group.make_rows(connection, begun)
+        cursor = await connection.execute(sql("lock_open_epochs"), {"gateway_id": gateway_id, "epochs": listed})
+        locked = [row[0] for row in await cursor.fetchall()]
         await connection.execute(
             sql("hear_epochs"),
             {
                 "gateway_id": gateway_id,
-                "epochs": [e.epoch for e in epochs],
-                "next_seqs": [e.next for e in epochs],
-                "sealed": [e.sealed for e in epochs],
-                "held": [to_text(e.held) for e in epochs],
+                "epochs": listed,
+                "next_seqs": [books[epoch].next for epoch in listed],
+                "sealed": [books[epoch].sealed for epoch in listed],
+                "held": [to_text(books[epoch].held) for epoch in listed],
             },
         )
-        listed = {"gateway_id": gateway_id, "epochs": [e.epoch for e in epochs]}
         if status.whole:
-            await connection.execute(sql("forget_unlisted"), listed)
-        await connection.execute(sql("note_missing"), {"gateway_id": gateway_id})
-        cursor = await connection.execute(sql("presume_lost"), {"gateway_id": gateway_id, "silence_s": lost_after_s})
+            unlisted = [epoch for epoch in locked if epoch not in books]
+            await connection.execute(sql("forget_unlisted"), {"gateway_id": gateway_id, "epochs": unlisted})
+        ours = {"gateway_id": gateway_id, "epochs": locked}
+        await connection.execute(sql("note_missing"), ours)
+        cursor = await connection.execute(sql("presume_lost"), {**ours, "silence_s": lost_after_s})
         presumed = {row[0]: row[1] for row in await cursor.fetchall()}
         await connection.execute(sql("refresh_devices"), {"gateway_id": gateway_id, "silence_s": device_silence_s})
-        settled = await read_settled(connection, [(gateway_id, e.epoch) for e in epochs])
-    return Heard({e.epoch: settled[gateway_id, e.epoch] for e in epochs}, False, newly_held, presumed)
+        settled = await group.read_settled(connection, [(gateway_id, epoch) for epoch in listed])
+    # An epoch that was not entered has nothing settled: the answer says so, or it would not be whole.
+    return Heard({epoch: settled.get((gateway_id, epoch), RangeSet()) for epoch in books}, False, newly_held, presumed)
 
 
 async def gateway_left(connection: Connection, name: str, instance: int) -> None:
@@ -87,6 +108,13 @@ async def gateway_left(connection: Connection, name: str, instance: int) -> None
         cursor = await connection.execute(sql("gateway_left"), {"name": name, "instance": instance})
         gone = [row[0] for row in await cursor.fetchall()]
         await connection.execute(sql("devices_left"), {"gateways": gone})
+
+
+async def prune_instances(connection: Connection, silent_days: float) -> int:
+    """Forgets processes that have long gone: not a gateway's latest, not held. How many."""
+    async with transaction(connection):
+        cursor = await connection.execute(sql("prune_instances"), {"days": silent_days})
+        return cursor.rowcount
 
 
 async def mark_silent(connection: Connection) -> list[str]:

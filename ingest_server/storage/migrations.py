@@ -45,6 +45,7 @@ def migrations() -> list[Migration]:
 
 async def status(connection: Connection) -> list[Applied]:
     """Every step and when it was applied. Raises SchemaError where the database is not one of ours any more."""
+    await _require_utf8(connection)
     with translated():
         cursor = await connection.execute("SELECT to_regclass('iot_service.schema_migrations') IS NOT NULL")
         row = await cursor.fetchone()
@@ -63,6 +64,15 @@ async def status(connection: Connection) -> list[Applied]:
             raise SchemaError(f"migration {version} was changed after it was applied: restore the released file")
         when[version] = applied_at
     return [Applied(m, when.get(m.version)) for m in known.values()]
+
+
+async def _require_utf8(connection: Connection) -> None:
+    """Names of devices are written in every alphabet: another encoding would refuse them one by one."""
+    with translated():
+        cursor = await connection.execute("SHOW server_encoding")
+        row = await cursor.fetchone()
+    if row is not None and row[0] != "UTF8":
+        raise SchemaError(f"the database's encoding is {row[0]}: make one with ENCODING 'UTF8'")
 
 
 async def migrate(connection: Connection) -> list[Migration]:

@@ -1,45 +1,112 @@
 """What could not be written, kept until somebody looks at it."""
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.link.wire import Gap
+from ingest_server.storage import group
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.group import copy_rows
+from ingest_server.storage.group import Claim, copy_rows
 from ingest_server.storage.partitions import Partitions
 from ingest_server.storage.rows import Rows
+
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One entry, without its payload. indices: which readings of the payload; None: all."""
+    """One entry, without its payload.
+
+    instance: of the process that sent it, None where that was not kept. readings: that wait. indices: which readings
+    of the payload; None: all. released: readings that a replay has committed. bytes: of the payload.
+    """
 
     quarantine_id: int
     received_at: str
+    gateway_id: int
     gateway: str
     epoch: int
     seq: int
+    instance: int | None
     reason: str
     detail: str
     readings: int
     indices: tuple[int, ...] | None
+    released: int
+    bytes: int
     replayed_at: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are meant; None means all."""
+
+    reason: str | None = None
+    gateway: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonTotal:
+    """All entries of one reason: those that wait, with their readings, and those that were replayed."""
+
+    reason: str
+    entries: int
+    readings: int
+    bytes: int
+    gateways: int
+    oldest: str | None
+    replayed_entries: int
+    replayed_readings: int
+
+
 def _entry(row: tuple[Any, ...]) -> Quarantined:
-    number, received_at, gateway, epoch, seq, reason, detail, readings, indices, replayed_at = row
-    held = None if indices is None else tuple(indices)
-    return Quarantined(number, received_at, gateway, epoch, seq, reason, detail, readings, held, replayed_at)
+    # psycopg gives arrays as lists.
+    columns: list[Any] = [tuple(column) if isinstance(column, list) else column for column in row]
+    return Quarantined(*columns)
 
 
-async def list_entries(
-    connection: Connection, *, reason: str | None, waiting_only: bool, limit: int
-) -> list[Quarantined]:
+async def list_entries(connection: Connection, chosen: Filter, *, waiting_only: bool, limit: int) -> list[Quarantined]:
     """The newest entries."""
     with translated():
         cursor = await connection.execute(
-            sql("list_quarantine"), {"reason": reason, "waiting": waiting_only, "limit": limit}
+            sql("list_quarantine"),
+            {"reason": chosen.reason, "gateway": chosen.gateway, "waiting": waiting_only, "limit": limit},
         )
         return [_entry(row) for row in await cursor.fetchall()]
+
+
+async def totals(connection: Connection) -> list[ReasonTotal]:
+    """One for each reason that an entry has, by reason."""
+    with translated():
+        cursor = await connection.execute(sql("quarantine_totals"))
+        return [ReasonTotal(*row) for row in await cursor.fetchall()]
+
+
+async def waiting_ids(connection: Connection, chosen: Filter) -> AsyncIterator[int]:
+    """The entries that wait now, the oldest first; what comes meanwhile is left out."""
+    after, last = 0, None
+    while True:
+        with translated():
+            cursor = await connection.execute(
+                sql("waiting_quarantine"),
+                {"reason": chosen.reason, "gateway": chosen.gateway, "after": after, "last": last, "limit": _PAGE},
+            )
+            found = await cursor.fetchall()
+        for number, newest in found:
+            after, last = number, newest
+            yield number
+        if len(found) < _PAGE:
+            return
+
+
+async def count_waiting(connection: Connection, chosen: Filter) -> int:
+    """How many entries wait."""
+    with translated():
+        cursor = await connection.execute(sql("count_waiting"), {"reason": chosen.reason, "gateway": chosen.gateway})
+        row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def read_entry(connection: Connection, quarantine_id: int) -> tuple[Quarantined, bytes] | None:
@@ -53,23 +120,77 @@ async def read_entry(connection: Connection, quarantine_id: int) -> tuple[Quaran
 async def release(
     connection: Connection, partitions: Partitions, entry: Quarantined, rows: Rows, left: tuple[int, ...]
 ) -> bool:
-    """Commits the readings of an entry that are sound now; those at `left` stay. Their books move with them.
+    """Commits an entry's readings as rows, all but those at `left`, which stay. Their books move with them.
 
-    False where another command was faster: nothing was written.
+    A reading that was raw bytes may have become several rows. False where another command was faster: nothing was
+    written.
     """
     await partitions.ensure(connection, rows.times_us)
     async with transaction(connection):
+        if not await _take(connection, entry, left):
+            return False
+        await copy_rows(connection, rows)
+        await connection.execute(
+            sql("move_to_committed"),
+            {"gateway_id": entry.gateway_id, "epoch": entry.epoch, "moved": entry.readings - len(left)},
+        )
+    return True
+
+
+async def release_gaps(connection: Connection, entry: Quarantined, gaps: Sequence[Gap]) -> bool:
+    """Settles what the gaps of an entry name and nobody settled meanwhile. False where another command was faster."""
+    keys = [(entry.gateway_id, epoch) for epoch in sorted({g.epoch for g in gaps if g.epoch})]
+    async with transaction(connection):
+        if not await _take(connection, entry, ()):
+            return False
+        await group.lock(connection, keys)
+        claims = {key: Claim() for key in keys}
+        await group.claim_gaps(connection, claims, [(entry.gateway_id, g) for g in gaps])
+        await group.settle(connection, claims)
+    return True
+
+
+async def discard(connection: Connection, entry: Quarantined, span_us: tuple[int, int] | None) -> bool:
+    """Gives an entry up: its readings count as dropped from now on, and a gap says so.
+
+    span_us: first and last of their times, where they are known. False where another command was faster.
+    """
+    async with transaction(connection):
         cursor = await connection.execute(
-            sql("release_quarantined"),
+            sql("discard_quarantined"),
             {
                 "quarantine_id": entry.quarantine_id,
                 "was": entry.readings,
-                "left": len(left),
-                "indices": list(left),
+                "from_us": group.date(span_us[0] if span_us else None),
+                "to_us": group.date(span_us[1] if span_us else None),
             },
         )
-        if await cursor.fetchone() is None:
-            return False
-        await copy_rows(connection, rows)
-        await connection.execute(sql("move_to_committed"), {"quarantine_id": entry.quarantine_id, "moved": len(rows)})
-    return True
+        return await cursor.fetchone() is not None
+
+
+async def prune_replayed(connection: Connection, after_days: float) -> int:
+    """Removes what was replayed longer ago; how many entries."""
+    removed = 0
+    with translated():
+        cursor = await connection.execute(sql("gateways_with_replayed"), {"days": after_days})
+        gateways = [row[0] for row in await cursor.fetchall()]
+    for gateway in gateways:
+        async with transaction(connection):
+            # As the group transaction that makes room does: both delete the same rows.
+            await connection.execute(sql("lock_quarantine"), {"gateways": [gateway]})
+            cursor = await connection.execute(sql("prune_replayed"), {"gateway_id": gateway, "days": after_days})
+            removed += cursor.rowcount
+    return removed
+
+
+async def _take(connection: Connection, entry: Quarantined, left: tuple[int, ...]) -> bool:
+    cursor = await connection.execute(
+        sql("release_quarantined"),
+        {
+            "quarantine_id": entry.quarantine_id,
+            "was": entry.readings,
+            "left": len(left),
+            "indices": list(left),
+        },
+    )
+    return await cursor.fetchone() is not None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ingest_server.storage.catalogue import Catalogue, CatalogueLimits, Describe
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.partitions import Partitions
+from ingest_server.storage.quarantine_bound import QuarantineBound
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class WriterOptions:
     limits: CatalogueLimits
     describe: Describe
     partitions: Callable[[], Partitions]
+    quarantine: QuarantineBound
+    new_epochs_per_hour: int
 
 
 @dataclass(frozen=True, slots=True)

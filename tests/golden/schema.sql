@@ -63,6 +63,8 @@ CREATE TABLE iot_service.ledger (
     last_batch_at timestamp with time zone,
     last_heartbeat_at timestamp with time zone,
     missing_since timestamp with time zone,
+    replayed bigint DEFAULT 0 NOT NULL,
+    unsettled boolean GENERATED ALWAYS AS ((NOT (int8multirange(int8range((0)::bigint, next_seq)) <@ (settled + presumed_lost)))) STORED NOT NULL,
     CONSTRAINT ledger_epoch_check CHECK ((epoch > 0))
 )
 WITH (fillfactor='50');
@@ -71,6 +73,7 @@ COMMENT ON COLUMN iot_service.ledger.next_seq IS 'one more than the highest seq 
 COMMENT ON COLUMN iot_service.ledger.heard_next IS 'what the gateway said at its last heartbeat would be the next seq';
 COMMENT ON COLUMN iot_service.ledger.lost IS 'readings in presumed_lost; goes down when they arrive after all';
 COMMENT ON COLUMN iot_service.ledger.duplicates IS 'batches that came again and were left out';
+COMMENT ON COLUMN iot_service.ledger.replayed IS 'readings, counted in committed, that came out of quarantine';
 CREATE VIEW iot_service.books_by_epoch AS
  SELECT g.name AS gateway,
     l.gateway_id,
@@ -90,14 +93,25 @@ CREATE VIEW iot_service.books_by_epoch AS
         CASE
             WHEN (l.last_batch_at > l.last_heartbeat_at) THEN l.heard_next
             ELSE l.next_seq
-        END))) - l.held) AS missing
+        END))) - l.held) AS missing,
+    l.replayed
    FROM ((iot_service.ledger l
      JOIN iot_service.gateways g USING (gateway_id))
      CROSS JOIN LATERAL ( SELECT ((int8multirange(int8range((0)::bigint, l.next_seq)) - l.settled) - l.presumed_lost) AS open_seqs) o);
+CREATE TABLE iot_service.ledger_archive (
+    gateway_id integer NOT NULL,
+    epochs bigint NOT NULL,
+    sealed bigint NOT NULL,
+    committed bigint NOT NULL,
+    quarantined bigint NOT NULL,
+    dropped bigint NOT NULL,
+    duplicates bigint NOT NULL,
+    replayed bigint NOT NULL
+);
 CREATE VIEW iot_service.books AS
  SELECT gateway,
     gateway_id,
-    count(*) AS epochs,
+    (sum(epochs))::bigint AS epochs,
     (LEAST(sum(sealed), ('9223372036854775807'::bigint)::numeric))::bigint AS sealed,
     (sum(committed))::bigint AS committed,
     (sum(quarantined))::bigint AS quarantined,
@@ -105,9 +119,39 @@ CREATE VIEW iot_service.books AS
     (LEAST(sum(lost), ('9223372036854775807'::bigint)::numeric))::bigint AS presumed_lost,
     (LEAST(sum(in_flight), ('9223372036854775807'::bigint)::numeric))::bigint AS in_flight,
     (sum(duplicates))::bigint AS duplicates,
-    count(*) FILTER (WHERE (NOT isempty(missing))) AS epochs_with_missing,
-    bool_and((isempty(missing) AND (in_flight >= 0) AND ((in_flight = 0) OR (NOT isempty(open_seqs))))) AS balanced
-   FROM iot_service.books_by_epoch
+    count(*) FILTER (WHERE missing) AS epochs_with_missing,
+    bool_and(balanced) AS balanced,
+    (sum(replayed))::bigint AS replayed
+   FROM ( SELECT books_by_epoch.gateway,
+            books_by_epoch.gateway_id,
+            1 AS epochs,
+            books_by_epoch.sealed,
+            books_by_epoch.committed,
+            books_by_epoch.quarantined,
+            books_by_epoch.dropped,
+            books_by_epoch.lost,
+            books_by_epoch.in_flight,
+            books_by_epoch.duplicates,
+            (NOT isempty(books_by_epoch.missing)) AS missing,
+            books_by_epoch.replayed,
+            (isempty(books_by_epoch.missing) AND (books_by_epoch.in_flight >= 0) AND ((books_by_epoch.in_flight = 0) OR (NOT isempty(books_by_epoch.open_seqs)))) AS balanced
+           FROM iot_service.books_by_epoch
+        UNION ALL
+         SELECT g.name,
+            a.gateway_id,
+            a.epochs,
+            a.sealed,
+            a.committed,
+            a.quarantined,
+            a.dropped,
+            0,
+            (((a.sealed - a.committed) - a.quarantined) - a.dropped),
+            a.duplicates,
+            false,
+            a.replayed,
+            (a.sealed = ((a.committed + a.quarantined) + a.dropped))
+           FROM (iot_service.ledger_archive a
+             JOIN iot_service.gateways g USING (gateway_id))) e
   GROUP BY gateway, gateway_id;
 CREATE TABLE iot_service.data_gaps (
     gap_id bigint NOT NULL,
@@ -138,9 +182,11 @@ CREATE TABLE iot_service.gateway_instances (
     last_heard_at timestamp with time zone DEFAULT now() NOT NULL,
     last_beat bigint NOT NULL,
     beats_after_successor integer DEFAULT 0 NOT NULL,
-    held boolean DEFAULT false NOT NULL
+    held boolean DEFAULT false NOT NULL,
+    least_delay_us bigint
 );
 COMMENT ON COLUMN iot_service.gateway_instances.held IS 'speaks while an older instance still does: its batches go to quarantine until an operator resolves it';
+COMMENT ON COLUMN iot_service.gateway_instances.least_delay_us IS 'least time from the gateway''s clock at sending to ours at arrival: what a status has beyond it, it was under way';
 ALTER TABLE iot_service.gateways ALTER COLUMN gateway_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME iot_service.gateways_gateway_id_seq
     START WITH 1
@@ -206,9 +252,14 @@ CREATE TABLE iot_service.quarantine (
     readings integer NOT NULL,
     indices integer[],
     payload bytea NOT NULL,
-    replayed_at timestamp with time zone
+    replayed_at timestamp with time zone,
+    instance bigint,
+    released integer DEFAULT 0 NOT NULL
 );
+COMMENT ON COLUMN iot_service.quarantine.readings IS 'readings that wait';
 COMMENT ON COLUMN iot_service.quarantine.indices IS 'which readings of the payload; null: the whole batch';
+COMMENT ON COLUMN iot_service.quarantine.instance IS 'process that sent it; null: entered before this was kept';
+COMMENT ON COLUMN iot_service.quarantine.released IS 'readings that a replay has committed';
 ALTER TABLE iot_service.quarantine ALTER COLUMN quarantine_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME iot_service.quarantine_quarantine_id_seq
     START WITH 1
@@ -269,6 +320,8 @@ ALTER TABLE ONLY iot_service.iot_devices
     ADD CONSTRAINT iot_devices_site_device_key UNIQUE (site, device);
 ALTER TABLE ONLY iot_service.latest_readings
     ADD CONSTRAINT latest_readings_pkey PRIMARY KEY (series_id);
+ALTER TABLE ONLY iot_service.ledger_archive
+    ADD CONSTRAINT ledger_archive_pkey PRIMARY KEY (gateway_id);
 ALTER TABLE ONLY iot_service.ledger_identity
     ADD CONSTRAINT ledger_identity_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY iot_service.ledger
@@ -285,6 +338,9 @@ ALTER TABLE ONLY iot_service.series_profiles
     ADD CONSTRAINT series_profiles_pkey PRIMARY KEY (series_id, profile, firmware);
 CREATE INDEX data_gaps_gateway_time ON iot_service.data_gaps USING btree (gateway_id, recorded_at DESC);
 CREATE INDEX data_gaps_presumed ON iot_service.data_gaps USING btree (gateway_id, epoch) WHERE (reason = 'presumed_lost'::text);
+CREATE INDEX ledger_first_seen ON iot_service.ledger USING btree (gateway_id, first_seen_at);
+CREATE INDEX ledger_unsettled ON iot_service.ledger USING btree (gateway_id, epoch) WHERE unsettled;
+CREATE INDEX quarantine_of_gateway ON iot_service.quarantine USING btree (gateway_id, replayed_at);
 CREATE INDEX quarantine_waiting ON iot_service.quarantine USING btree (quarantine_id) WHERE (replayed_at IS NULL);
 CREATE INDEX sensor_readings_series_time ON ONLY iot_service.sensor_readings USING btree (series_id, recorded_at DESC);
 ALTER TABLE ONLY iot_service.data_gaps
@@ -293,6 +349,8 @@ ALTER TABLE ONLY iot_service.gateway_instances
     ADD CONSTRAINT gateway_instances_gateway_id_fkey FOREIGN KEY (gateway_id) REFERENCES iot_service.gateways(gateway_id);
 ALTER TABLE ONLY iot_service.iot_devices
     ADD CONSTRAINT iot_devices_home_gateway_id_fkey FOREIGN KEY (home_gateway_id) REFERENCES iot_service.gateways(gateway_id);
+ALTER TABLE ONLY iot_service.ledger_archive
+    ADD CONSTRAINT ledger_archive_gateway_id_fkey FOREIGN KEY (gateway_id) REFERENCES iot_service.gateways(gateway_id);
 ALTER TABLE ONLY iot_service.ledger
     ADD CONSTRAINT ledger_gateway_id_fkey FOREIGN KEY (gateway_id) REFERENCES iot_service.gateways(gateway_id);
 ALTER TABLE ONLY iot_service.quarantine
@@ -315,6 +373,9 @@ GRANT ALL ON TABLE iot_service.ledger TO iot_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.books_by_epoch TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.books_by_epoch TO iot_reader;
 GRANT ALL ON TABLE iot_service.books_by_epoch TO iot_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.ledger_archive TO iot_ingest;
+GRANT SELECT ON TABLE iot_service.ledger_archive TO iot_reader;
+GRANT ALL ON TABLE iot_service.ledger_archive TO iot_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.books TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.books TO iot_reader;
 GRANT ALL ON TABLE iot_service.books TO iot_admin;

@@ -1,7 +1,8 @@
 """Batches to settle, and a line that settles them: everything of the server but the broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from ingest_server.source import MqttSource
 from ingest_server.storage.catalogue import CatalogueLimits
 from ingest_server.storage.ledger import Books, ledger_id, read_books
 from ingest_server.storage.partitions import NativePartitions
+from ingest_server.storage.quarantine_bound import QuarantineBound
 from ingest_server.storage.writer import Writer, WriterOptions
 from tests.peers.postgres import Database
 
@@ -81,14 +83,16 @@ def status(
     nonce: int = 7,
     state: str = "online",
     version: str = "0.1.0",
+    sent_at_us: int | None = None,
 ) -> Status:
+    """sent_at_us: None: now, as this machine's clock has it."""
     return Status(
         state="online" if state == "online" else "offline",
         instance=instance,
         beat=beat,
         nonce=nonce,
         version=version,
-        sent_at_us=NOW_US,
+        sent_at_us=time.time_ns() // 1000 if sent_at_us is None else sent_at_us,
         epochs=books,
         spool=SpoolBook(bytes=1, bound_bytes=2, batches=3, readings=4),
     )
@@ -97,8 +101,24 @@ def status(
 LIMITS = CatalogueLimits()
 
 
-def writer_options(database: Database, limits: CatalogueLimits = LIMITS) -> WriterOptions:
-    return WriterOptions(database.dsn, 30.0, limits, lambda _profile: ("Maker", "Model"), NativePartitions)
+BOUND = QuarantineBound()
+
+
+def writer_options(
+    database: Database,
+    limits: CatalogueLimits = LIMITS,
+    bound: QuarantineBound = BOUND,
+    new_epochs_per_hour: int = 1_000,
+) -> WriterOptions:
+    return WriterOptions(
+        database.dsn,
+        30.0,
+        limits,
+        lambda _profile: ("Maker", "Model"),
+        NativePartitions,
+        bound,
+        new_epochs_per_hour,
+    )
 
 
 @asynccontextmanager
@@ -126,8 +146,11 @@ class HandFed(MqttSource):
     def feed(self, topic: str, payload: bytes) -> asyncio.Event:
         """The event is set when the delivery is acknowledged."""
         acknowledged = asyncio.Event()
-        self._on_message(Incoming(topic, payload, acknowledged.set))
+        self.deliver(topic, payload, acknowledged.set)
         return acknowledged
+
+    def deliver(self, topic: str, payload: bytes, ack: Callable[[], None]) -> None:
+        self._on_message(Incoming(topic, payload, ack))
 
 
 @dataclass
@@ -154,7 +177,13 @@ class Line:
 
 @asynccontextmanager
 async def running_line(
-    database: Database, *, limits: CatalogueLimits = LIMITS, now_us: int = NOW_US, group: int = 10_000
+    database: Database,
+    *,
+    limits: CatalogueLimits = LIMITS,
+    now_us: int = NOW_US,
+    group: int = 10_000,
+    bound: QuarantineBound = BOUND,
+    new_epochs_per_hour: int = 1_000,
 ) -> AsyncIterator[Line]:
     """A worker of its own."""
     async with open_writer(database) as writer:
@@ -162,13 +191,14 @@ async def running_line(
     source, counters = HandFed(), Counters()
     published: list[tuple[str, Receipt]] = []
 
-    def publish(topic: str, payload: bytes) -> None:
+    def publish(topic: str, payload: bytes) -> bool:
         published.append((topic, parse(Receipt, payload)))
+        return True
 
     pipeline = Pipeline(
         source,
-        writer_options(database, limits),
-        Receipts(publish, TOPICS, ledger),
+        writer_options(database, limits, bound, new_epochs_per_hour),
+        Receipts(publish, TOPICS, ledger, counters),
         counters,
         group_batches=group,
         retention_days=RETENTION_DAYS,

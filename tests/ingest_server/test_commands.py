@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 
 from device_drivers.reading import Series
+from firmware_profiles.selection import ProfileSet
 from gateway.link.ranges import RangeSet
 from gateway.link.status import EpochBook
 from heal7_iot.cli import main
 from ingest_server.quarantine import replay
 from ingest_server.screening import AcceptedTime
 from ingest_server.storage import liveness
+from ingest_server.storage.migrations import migrations
 from ingest_server.storage.quarantine import read_entry
 from tests.golden.wire import independent
 from tests.ingest_server.line import (
@@ -35,6 +38,9 @@ from tests.ingest_server.line import (
 )
 from tests.peers.postgres import Database
 
+NONE_NEW = ProfileSet([])
+
+ALL = [m.version for m in migrations()]
 COMMANDS = [
     ("ingest", "run"),
     ("ingest", "check"),
@@ -46,7 +52,9 @@ COMMANDS = [
     ("audit",),
     ("quarantine", "list"),
     ("quarantine", "show"),
+    ("quarantine", "summary"),
     ("quarantine", "replay"),
+    ("quarantine", "discard"),
 ]
 
 
@@ -89,7 +97,7 @@ def test_db(capsys: pytest.CaptureFixture[str], empty_database: Database) -> Non
     assert run(capsys, "db", "status", "--dsn", dsn).code == 1
     audit = run(capsys, "audit", "--dsn", dsn)
     assert (audit.code, "heal7-iot db migrate" in audit.err) == (1, True)
-    assert [step["version"] for step in run(capsys, "db", "migrate", "--dsn", dsn, "--json").json["applied"]] == [1]
+    assert [step["version"] for step in run(capsys, "db", "migrate", "--dsn", dsn, "--json").json["applied"]] == ALL
     assert run(capsys, "db", "migrate", "--dsn", dsn, "--json").json == {"applied": []}
     assert "nothing to do" in run(capsys, "db", "migrate", "--dsn", dsn).out
     said = run(capsys, "db", "status", "--dsn", dsn, "--json")
@@ -222,6 +230,77 @@ def test_a_replay_commits_what_is_sound_and_leaves_the_rest(
     assert [(r["index"], r["value"]) for r in shown["content"]["readings"]] == [(2, "nan")]
 
 
+def test_a_replay_is_judged_by_the_servers_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, database: Database
+) -> None:
+    """Once the command knew the defaults alone: what a raised limit allows stayed in quarantine."""
+    many = [reading(n, series=Series(f"d{n}", "t", "temperature", "°C", "p", "1")) for n in range(600)]
+    asyncio.run(_settle(database, data(0, many)))
+    assert asyncio.run(_books(database)) == (500, 100)
+    assert "0 readings committed, 100 left" in run(capsys, "quarantine", "replay", "--dsn", database.dsn).out
+    file = tmp_path / "ingest.toml"
+    file.write_text(f'[database]\ndsn = "{database.dsn}"\n[books]\nnew_devices_per_hour = 600\n')
+    said = run(capsys, "quarantine", "replay", "--config", str(file))
+    assert (said.code, said.out) == (0, "100 readings committed, 0 left, in 1 entries\n")
+    assert asyncio.run(_books(database)) == (600, 0)
+    wrong = run(capsys, "quarantine", "replay", "--config", str(tmp_path / "none.toml"))
+    assert (wrong.code, len(wrong.err.splitlines())) == (2, 1)
+    nowhere = run(capsys, "quarantine", "replay")
+    assert (nowhere.code, nowhere.err) == (2, "which database? Give --dsn, HEAL7_IOT_DSN or --config\n")
+
+
+def test_what_a_replay_of_many_leaves_is_told_in_short(capsys: pytest.CaptureFixture[str], database: Database) -> None:
+    asyncio.run(_settle(database, *(data(n, [reading(float("nan"))], before=n) for n in range(30))))
+    lines = run(capsys, "quarantine", "replay", "--dsn", database.dsn).out.splitlines()
+    assert len(lines) == 22
+    assert lines[0] == "1: 0 committed, 1 left (1 × value_not_finite: NaN or infinite)"
+    assert lines[20:] == [
+        "10 more: 1 × value_not_finite: NaN or infinite",
+        "0 readings committed, 30 left, in 30 entries",
+    ]
+
+
+def test_entries_are_counted_chosen_and_given_up(capsys: pytest.CaptureFixture[str], database: Database) -> None:
+    dsn, attic = database.dsn, "seoul-1/attic"
+    assert run(capsys, "quarantine", "summary", "--dsn", dsn).out == "nothing is in quarantine\n"
+    assert run(capsys, "quarantine", "summary", "--dsn", dsn, "--json").json == []
+    series = Series("attic-1", "t", "temperature", "°C", "p", "1")
+
+    async def fill() -> None:
+        await settle(database, data(0, [reading(float("nan")), reading(1.0, 0)]), data(1, [reading(2.0, 0)], before=2))
+        await settle(database, data(0, [reading(3.0, 0, series)], gateway=attic), gateway=attic)
+
+    asyncio.run(fill())
+    shown = run(capsys, "quarantine", "summary", "--dsn", dsn, "--json").json
+    assert [(t["reason"], t["entries"], t["readings"], t["gateways"]) for t in shown] == [
+        ("time_too_old", 3, 3, 2),
+        ("value_not_finite", 1, 1, 1),
+    ]
+    assert "value_not_finite" in run(capsys, "quarantine", "summary", "--dsn", dsn).out
+    (other,) = run(capsys, "quarantine", "list", "--gateway", attic, "--dsn", dsn, "--json").json
+    assert (other["gateway"], other["epoch"], other["instance"]) == (attic, f"{EPOCH:016x}", f"{1:016x}")
+    nothing = run(capsys, "quarantine", "discard", "--dsn", dsn)
+    assert (nothing.code, "Name entries, --reason or --gateway" in nothing.err) == (2, True)
+    said = run(capsys, "quarantine", "discard", "--gateway", attic, "--dsn", dsn)
+    assert (said.code, said.out) == (0, "1 entries with 1 readings were given up\n")
+    given_up = run(capsys, "quarantine", "discard", "--reason", "time_too_old", "--dsn", dsn, "--json").json
+    assert given_up == {"entries": 2, "readings": 2}
+    assert asyncio.run(_books(database)) == (0, 1)
+    assert run(capsys, "audit", "--dsn", dsn).code == 0
+
+
+def test_all_bytes_are_shown_where_they_are_asked_for(capsys: pytest.CaptureFixture[str], database: Database) -> None:
+    draw = random.Random(3)
+    asyncio.run(_settle(database, data(0, [reading(draw.random(), n) for n in range(200)])))
+    (entry,) = run(capsys, "quarantine", "list", "--dsn", database.dsn, "--json").json
+    arguments = ("quarantine", "show", str(entry["quarantine_id"]), "--dsn", database.dsn)
+    size = entry["bytes"]
+    short, whole = run(capsys, *arguments).out, run(capsys, *arguments, "--all").out
+    assert short.splitlines()[-2:] == ["00000400", f"… {size - 1024:,} bytes more: --all"]
+    assert whole.splitlines()[-1] == f"{size:08x}"
+    assert len(run(capsys, *arguments, "--all", "--json").json["content"]["hex"].split()) == size
+
+
 async def test_two_replays_at_once_commit_once(database: Database) -> None:
     await settle(database, data(0, [reading(1.0), reading(2.0, 0)]))
     number = database.one("SELECT quarantine_id FROM iot_service.quarantine")
@@ -232,7 +311,7 @@ async def test_two_replays_at_once_commit_once(database: Database) -> None:
             found = await read_entry(writer.connection, number)
             assert found is not None
             await ready.wait()
-            return (await replay(writer, *found, accepted=accepted, now_s=0.0)).committed
+            return (await replay(writer, *found, accepted=accepted, profiles=NONE_NEW, now_s=0.0)).committed
 
     ready = asyncio.Event()
     tasks = [asyncio.create_task(once()) for _ in range(3)]
@@ -247,8 +326,13 @@ def test_show_what_does_not_decode(capsys: pytest.CaptureFixture[str], database:
     asyncio.run(_settle(database, payload))
     (entry,) = run(capsys, "quarantine", "list", "--dsn", database.dsn, "--json").json
     shown = run(capsys, "quarantine", "show", str(entry["quarantine_id"]), "--dsn", database.dsn, "--json").json
-    assert shown["content"]["fault"].startswith("msgpack")
+    fault = shown["content"]["fault"]
+    assert (fault["part"], fault["at_byte"]) == ("body", len(payload) - 1)
+    assert fault["why"].startswith("msgpack")
     assert shown["content"]["hex"].startswith("48 37 49 42")
+    shown_to_people = run(capsys, "quarantine", "show", str(entry["quarantine_id"]), "--dsn", database.dsn).out
+    assert f"part: body, at_byte: {len(payload) - 1}, why: msgpack" in shown_to_people
+    assert "00000000  48 37 49 42 01 00 00 00" in shown_to_people
     said = run(capsys, "quarantine", "replay", "--dsn", database.dsn, "--json").json
     assert [(r["committed"], r["left"]) for r in said] == [(0, 1)]
     assert run(capsys, "quarantine", "show", "9999", "--dsn", database.dsn).code == 1
@@ -369,6 +453,6 @@ async def test_a_replay_of_a_batch_whose_device_is_elsewhere_stays(database: Dat
     async with open_writer(database) as writer:
         found = await read_entry(writer.connection, number)
         assert found is not None
-        told = await replay(writer, *found, accepted=AcceptedTime(0, NOW_US), now_s=0.0)
+        told = await replay(writer, *found, accepted=AcceptedTime(0, NOW_US), profiles=NONE_NEW, now_s=0.0)
     assert (told.committed, told.left) == (0, 2)
     assert "device_elsewhere" in told.why

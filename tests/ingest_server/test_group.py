@@ -20,6 +20,7 @@ from ingest_server.storage.rows import Rows
 from ingest_server.storage.writer import Writer
 from tests.golden.wire import independent
 from tests.ingest_server.line import (
+    BOUND,
     DAY,
     EPOCH,
     GATEWAY,
@@ -120,9 +121,9 @@ async def test_a_batch_that_another_worker_settles_between_copy_and_claim_is_wri
 async def test_writing_what_was_settled_meanwhile_raises_and_writes_nothing(database: Database) -> None:
     async with open_writer(database) as writer:
         entry = await _entry(writer, data(0))
-        await group.write_group(writer.connection, writer.partitions, [entry])
+        await group.write_group(writer.connection, writer.partitions, [entry], BOUND)
         with pytest.raises(SettledMeanwhile):
-            await group.write_group(writer.connection, writer.partitions, [entry])
+            await group.write_group(writer.connection, writer.partitions, [entry], BOUND)
     assert values(database) == [0.25, 0.5]
 
 
@@ -404,7 +405,7 @@ async def test_the_line_runs_as_a_member_of_iot_ingest(database: Database) -> No
     writer = await Writer.open(replace(options, dsn=options.dsn.replace("user=postgres", "user=line")))
     try:
         entry = await _entry(writer, data(0))
-        await group.write_group(writer.connection, writer.partitions, [entry])
+        await group.write_group(writer.connection, writer.partitions, [entry], BOUND)
     finally:
         await writer.close()
     assert values(database) == [0.25, 0.5]
@@ -424,7 +425,7 @@ async def test_an_unreachable_database_is_told_as_such(database: Database) -> No
         entry = await _entry(writer, data(0))
         await _terminate(database)
         with pytest.raises(StorageUnavailable):
-            await group.write_group(writer.connection, writer.partitions, [whole(entry, "x")])
+            await group.write_group(writer.connection, writer.partitions, [whole(entry, "x")], BOUND)
 
 
 async def test_two_workers_that_settle_different_batches_run_side_by_side(database: Database) -> None:

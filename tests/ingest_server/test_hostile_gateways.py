@@ -36,7 +36,14 @@ async def test_absurd_books_of_one_gateway_leave_those_of_the_others_readable(da
     liar = status(*(EpochBook(epoch=n + 1, next=1, sealed=2**53, held=RangeSet()) for n in range(1100)))
     async with open_writer(database) as writer:
         number = await writer.catalogue.gateway_id("seoul-1/liar")
-        await hear(writer.connection, number, liar, lost_after_s=600.0, device_silence_s=900.0)
+        await hear(
+            writer.connection,
+            number,
+            liar,
+            lost_after_s=600.0,
+            device_silence_s=900.0,
+            new_epochs_per_hour=2_000,
+        )
     await settle(database, data(0))
     assert (await books_of(database)).balanced
     assert (await books_of(database, "seoul-1/liar")).sealed == sys.maxsize
@@ -96,6 +103,42 @@ async def test_remembered_tables_are_bounded_by_bytes(database: Database, monkey
             found = await writer.catalogue.tables([(GATEWAY, table)], 0.0)
             assert isinstance(found[GATEWAY, table], Table)
             assert sum(len(packed) for _, packed in writer.catalogue._tables) <= small
+
+
+async def test_epochs_beyond_the_bound_wait_in_the_spool_of_who_begins_them(database: Database) -> None:
+    """Each is a row of the ledger, for long: but a batch is not given up for it."""
+    async with running_line(database, new_epochs_per_hour=3) as line:
+        await line.settle(*(data(0, epoch=n) for n in (1, 2, 3)))
+        await line.settle(*(data(0, epoch=n) for n in (4, 5, 1, 2)), data(1, epoch=3))
+        await line.settle(gap(2, [Gap("bound", n, 0, (1,), 0, None, None) for n in (1, 6)], epoch=1, before=2))
+        await line.acknowledged(line.feed(data(0, gateway="seoul-1/attic"), gateway="seoul-1/attic"))
+        assert line.counters.postponed == 3
+        assert database.query(
+            "SELECT epoch FROM iot_service.ledger JOIN iot_service.gateways USING (gateway_id)"
+            " WHERE name = %s ORDER BY 1",
+            GATEWAY,
+        ) == [(1,), (2,), (3,)]
+        receipted = {e.epoch for _, r in line.receipts for e in r.epochs}
+        assert receipted == {1, 2, 3, EPOCH}
+        # Another hour, and there is room.
+        database.query("UPDATE iot_service.ledger SET first_seen_at = first_seen_at - interval '61 min'")
+        await line.settle(data(0, epoch=4), data(0, epoch=5))
+    books = await books_of(database)
+    assert (books.committed, books.duplicates, books.epochs) == (12, 2, 5)
+
+
+async def test_a_status_begins_no_more_epochs_than_batches_may(database: Database) -> None:
+    listed = [EpochBook(epoch=n, next=1, sealed=1, held=RangeSet([(0, 1)])) for n in range(1, 9)]
+    async with open_writer(database) as writer:
+        number = await writer.catalogue.gateway_id(GATEWAY)
+        for beat in range(2):
+            said = status(*listed, beat=beat)
+            heard = await hear(
+                writer.connection, number, said, lost_after_s=9, device_silence_s=9, new_epochs_per_hour=5
+            )
+            # The answer is whole all the same: of what is not entered nothing is settled.
+            assert heard.settled == {n: RangeSet() for n in range(1, 9)}
+    assert database.one("SELECT count(*) FROM iot_service.ledger") == 5
 
 
 async def test_a_home_that_comes_back_is_refused_what_was_handed_over(database: Database) -> None:

@@ -1,7 +1,10 @@
 """Who is there: heartbeats, goodbyes, silence, and two boxes under one name."""
 
+import asyncio
+import time
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from device_drivers.reading import Series
@@ -27,6 +30,7 @@ from tests.ingest_server.line import (
     running_line,
     settle,
     status,
+    until_waiting_for_a_lock,
     values,
 )
 from tests.peers.postgres import Database
@@ -169,6 +173,101 @@ async def test_two_boxes_with_one_identity(database: Database) -> None:
             for instance in (old, new)
         ]
         assert told == [(), (), (), (), (new,), ()]
+
+
+async def beat(writer: Writer, instance: int, number: int, *, sent_ago_s: float, arrived_ago_s: float) -> bool:
+    """Enters a beat now that was sent and that arrived some time ago; whether somebody is held from now on."""
+    gateway = await writer.catalogue.gateway_id(GATEWAY)
+    said = status(instance=instance, beat=number, sent_at_us=time.time_ns() // 1000 - int(sent_ago_s * SECOND))
+    heard = await liveness.hear(
+        writer.connection, gateway, said, lost_after_s=600, device_silence_s=900, age_s=arrived_ago_s
+    )
+    return bool(heard.newly_held)
+
+
+async def test_beats_of_a_dead_process_that_waited_at_several_workers_hold_nobody(database: Database) -> None:
+    """Three workers share the topics; the database was away while the gateway was started anew."""
+    old, new = 11, 22
+    async with open_writer(database) as writer:
+        for n in range(3):
+            assert not await beat(writer, old, n, sent_ago_s=300 - 30 * n, arrived_ago_s=300 - 30 * n)
+        # The worker that heard the new process was the first to reach the database again.
+        assert not await beat(writer, new, 0, sent_ago_s=60, arrived_ago_s=60)
+        for n, ago_s in ((3, 180), (4, 150), (5, 120)):
+            assert not await beat(writer, old, n, sent_ago_s=ago_s, arrived_ago_s=ago_s)
+        # One that was stopped finds in its socket what was sent long before, and takes it for what comes now.
+        for n, ago_s in ((6, 90), (7, 75)):
+            assert not await beat(writer, old, n, sent_ago_s=ago_s, arrived_ago_s=0)
+        assert not await beat(writer, new, 1, sent_ago_s=0, arrived_ago_s=0)
+        # The same process, if it does live, is told all the same.
+        assert not await beat(writer, old, 8, sent_ago_s=50, arrived_ago_s=50)
+        assert await beat(writer, old, 9, sent_ago_s=20, arrived_ago_s=20)
+    assert database.one("SELECT instance FROM iot_service.gateway_instances WHERE held") == new
+
+
+async def test_a_process_that_is_heard_of_late_is_still_the_older(database: Database) -> None:
+    """All its beats waited at another worker: entered last, it is not what came last."""
+    old, new = 11, 22
+    async with open_writer(database) as writer:
+        assert not await beat(writer, new, 0, sent_ago_s=60, arrived_ago_s=60)
+        assert not await beat(writer, old, 0, sent_ago_s=90, arrived_ago_s=90)
+        for n in (1, 2, 3):
+            assert not await beat(writer, new, n, sent_ago_s=60 - 20 * n, arrived_ago_s=60 - 20 * n)
+
+
+@pytest.mark.parametrize("offset_s", [-86_400, 86_400], ids=["a day behind", "a day ahead"])
+@pytest.mark.parametrize("step_s", [0, -7_200, 7_200], ids=["steady", "set back", "set ahead"])
+async def test_a_wrong_clock_hides_no_second_box(database: Database, offset_s: int, step_s: int) -> None:
+    """Only its own clock's course counts, and not even that where it leaps."""
+    old, new = 11, 22
+    async with open_writer(database) as writer:
+        assert not await beat(writer, old, 0, sent_ago_s=90 - offset_s, arrived_ago_s=90)
+        assert not await beat(writer, new, 0, sent_ago_s=80, arrived_ago_s=80)
+        assert not await beat(writer, old, 1, sent_ago_s=60 - offset_s - step_s, arrived_ago_s=60)
+        assert await beat(writer, old, 2, sent_ago_s=30 - offset_s - step_s, arrived_ago_s=30)
+
+
+@pytest.mark.parametrize("new_epoch", [False, True], ids=["both are known", "one is new"])
+async def test_a_heartbeat_and_a_group_do_not_wait_for_each_other_in_a_circle(
+    database: Database, new_epoch: bool
+) -> None:
+    """Once a heartbeat locked what it lists, then lower epochs that it does not list: a group does it the other way."""
+    low, high = EPOCH, EPOCH + 5
+    await settle(database, data(0, epoch=low), data(1, epoch=high))
+    if new_epoch:
+        # Known to the heartbeat from its list alone.
+        await settle(database, data(1, epoch=low))
+        database.query("DELETE FROM iot_service.ledger WHERE epoch = %s", high)
+    else:
+        database.query("UPDATE iot_service.ledger SET next_seq = 9 WHERE epoch = %s", low)
+    async with open_writer(database) as writer:
+        number = await writer.catalogue.gateway_id(GATEWAY)
+        with psycopg.connect(database.dsn) as group:
+            lock = "SELECT FROM iot_service.ledger WHERE epoch = %s FOR UPDATE"
+            if new_epoch:
+                group.execute("INSERT INTO iot_service.ledger (gateway_id, epoch) VALUES (%s, %s)", (number, high))
+                listed = [book(1, 2, epoch=low), book(1, 2, epoch=high)]
+            else:
+                group.execute(lock, (low,))
+                listed = [book(1, 2, epoch=high)]
+            hearing = asyncio.create_task(hear(writer, status(*listed)))
+            await until_waiting_for_a_lock(database)
+            # In a circle PostgreSQL would end one of the two after a second.
+            group.execute(lock, (low if new_epoch else high,))
+            group.commit()
+        assert not (await hearing).stale
+
+
+async def test_processes_that_have_long_gone_are_forgotten(database: Database) -> None:
+    async with open_writer(database) as writer:
+        for instance in (1, 2, 3, 4):
+            await hear(writer, status(instance=instance))
+        database.query("UPDATE iot_service.gateway_instances SET last_heard_at = now() - interval '25 h'")
+        database.query("UPDATE iot_service.gateway_instances SET held = true WHERE instance = 2")
+        database.query("UPDATE iot_service.gateway_instances SET last_heard_at = now() WHERE instance = 3")
+        assert await liveness.prune_instances(writer.connection, 1.0) == 1
+    left = database.query("SELECT instance FROM iot_service.gateway_instances ORDER BY 1")
+    assert left == [(2,), (3,), (4,)], "held; heard of; the gateway's latest"
 
 
 async def test_restarts_are_no_second_box(database: Database) -> None:

@@ -6,9 +6,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
+from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.errors import SchemaError
 from ingest_server.storage import migrations
 from ingest_server.storage.connection import connect
@@ -63,6 +65,29 @@ async def test_a_database_of_a_later_version_is_refused(database: Database) -> N
     for call in (current, migrate):
         with pytest.raises(SchemaError, match=r"has migration 9999.*upgrade"):
             await call(database)
+
+
+async def test_a_database_that_cannot_hold_every_name_is_refused(postgres: EmbeddedPostgres) -> None:
+    """Names that its encoding lacks would be refused one by one, long after it was set up."""
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        for call in (current, migrate):
+            with pytest.raises(SchemaError, match=r"encoding is LATIN1.*UTF8"):
+                await call(Database(postgres, "latin1"))
+    finally:
+        with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+            admin.execute("DROP DATABASE latin1")
+
+
+async def test_the_clients_own_encoding_is_not_asked_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    connection = await connect(database.dsn, "test", 30)
+    try:
+        cursor = await connection.execute("SELECT %s", ("체험관",))
+        assert await cursor.fetchone() == ("체험관",)
+    finally:
+        await connection.close()
 
 
 async def test_a_step_that_fails_leaves_nothing_of_itself(empty_database: Database) -> None:

@@ -274,6 +274,27 @@ async def test_devices_beyond_the_bound_are_quarantined(database: Database, mosq
     assert (books.committed, books.quarantined, books.balanced) == (4, 6, True)
 
 
+async def test_statuses_that_come_while_the_database_is_away_are_counted_as_lost(
+    mosquitto: Broker, tmp_path: Path
+) -> None:
+    health = tmp_path / "health.json"
+    with running_postgres({"autovacuum": "off", "fsync": "off"}) as server:
+        make_template(server, "migrated")
+        config = configuration(server.dsn("migrated"), mosquitto, ingest={"health_file": health})
+        async with peer_of(config) as peer, serving(config):
+            await peer.online()
+            server.kill()
+            await peer.say(status(nonce=5))
+            async with asyncio.timeout(PATIENCE_S):
+                while json.loads(health.read_text())["statuses_lost"] != 1:  # noqa: ASYNC110 -- it is a file
+                    await asyncio.sleep(0.05)
+            assert json.loads(health.read_text())["statuses"] == 0
+            server.start()
+            # It repeats, and is answered.
+            await peer.say(status(nonce=6, beat=1))
+            await peer.until(lambda: any(r.nonce == 6 for _, r in peer.receipts))
+
+
 async def test_two_workers_share_the_work(database: Database, mosquitto: Broker) -> None:
     config = configuration(database.dsn, mosquitto, ingest={"share": "ingest", "receive_maximum": 5})
     async with serving(config), serving(config), peer_of(config) as peer:
@@ -341,8 +362,17 @@ async def test_jobs_run_by_the_clock(database: Database, config: IngestConfig) -
         "INSERT INTO iot_service.gateways (name, state, instance, last_heartbeat_at)"
         " VALUES ('seoul-1/attic', 'online', 5, now() - interval '1 hour'), ('seoul-1/lobby', 'online', 5, now())"
     )
+    database.query(
+        "INSERT INTO iot_service.quarantine (gateway_id, epoch, seq, reason, detail, readings, payload, replayed_at)"
+        " SELECT gateway_id, 1, 0, 'r', '', 0, '', now() - interval '31 days' FROM iot_service.gateways"
+    )
+    kept = "SELECT count(*) FROM iot_service.quarantine"
     states = "SELECT state FROM iot_service.gateways ORDER BY name"
     months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'iot_service.sensor_readings'::regclass"
     async with serving(config), asyncio.timeout(PATIENCE_S):
-        while database.query(states) != [("offline",), ("online",)] or database.one(months) != 4:  # noqa: ASYNC110 -- PostgreSQL has no event for it
+        while (database.query(states), database.one(months), database.one(kept)) != (  # noqa: ASYNC110 -- PostgreSQL has no event for it
+            [("offline",), ("online",)],
+            4,
+            0,
+        ):
             await asyncio.sleep(0.01)

@@ -1,4 +1,3 @@
-UPDATE iot_service.ledger l
-   SET quarantined = l.quarantined - %(moved)s, committed = l.committed + %(moved)s
-  FROM iot_service.quarantine q
- WHERE q.quarantine_id = %(quarantine_id)s AND l.gateway_id = q.gateway_id AND l.epoch = q.epoch
+UPDATE iot_service.ledger
+   SET quarantined = quarantined - %(moved)s, committed = committed + %(moved)s, replayed = replayed + %(moved)s
+ WHERE gateway_id = %(gateway_id)s AND epoch = %(epoch)s

@@ -5,7 +5,8 @@ WITH lost AS (
     SELECT b.gateway_id, b.epoch, b.missing, b.in_flight AS readings, l.first_seen_at, now() AS at
       FROM iot_service.books_by_epoch b
       JOIN iot_service.ledger l USING (gateway_id, epoch)
-     WHERE b.gateway_id = %(gateway_id)s AND NOT isempty(b.missing) AND b.missing = b.open_seqs
+     WHERE b.gateway_id = %(gateway_id)s AND b.epoch = ANY(%(epochs)s::bigint[]) AND NOT isempty(b.missing)
+       AND b.missing = b.open_seqs
        AND l.missing_since < now() - %(silence_s)s * interval '1 second'
        AND COALESCE(l.last_batch_at, l.first_seen_at) < now() - %(silence_s)s * interval '1 second'
 ), told AS (
