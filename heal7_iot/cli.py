@@ -40,6 +40,9 @@ COMMANDS = {
     "demo": Command(
         "heal7_iot.demo.command", "demo", "demo", "The whole line on this machine, with a simulated center."
     ),
+    "simulate": Command(
+        "heal7_iot.simulate.command", "simulate", "gateway", "A fleet of gateways, to size a server or to test it."
+    ),
 }
 _OURS = frozenset({"gateway", "ingest_server", "heal7_iot", "device_drivers", "firmware_profiles"})
 

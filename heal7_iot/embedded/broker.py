@@ -73,6 +73,12 @@ class EmbeddedBroker:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int | None:
+        """Its process id; None while it does not run."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    @property
     def log(self) -> Path:
         """What it says of itself."""
         return self.directory / "log"

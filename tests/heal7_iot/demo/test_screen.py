@@ -16,7 +16,7 @@ _LATEST = {
     "illuminance": 1033.0,
     "motion": 1.0,
 }
-_BOOKS = Books("demo/gw-01", 1, 9000, 8000, 10, 20, 0, 970, 0, 0, True)
+_BOOKS = Books("demo/gw-01", 1, 9000, 8000, 10, 20, 0, 970, 0, 0, True, 0)
 
 
 def _picture(width: int, latest: dict[str, float], books: Books | None) -> str:

@@ -1,0 +1,1 @@
+"""The instruments of the benchmarks; the benchmarks themselves are run by hand."""

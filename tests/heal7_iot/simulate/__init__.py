@@ -1,0 +1,1 @@
+"""Fleets: what simulated sensors say, and that all of it arrives."""
