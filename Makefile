@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 DURATION ?=
 SEED ?=
 MINUTES ?= 5
+PLOT ?=
+ONLY ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-slow check format bench lock clean tools
+.PHONY: help demo test test-slow soak soak-day check format bench bench-fleet bench-drain lock clean tools
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -19,6 +21,12 @@ test: $(VENV)/ready tools ## all tests but the slow ones, in random order
 
 test-slow: $(VENV)/ready tools ## longer faults
 	$(BIN)/python -m pytest -q -m slow --no-header || [ $$? -eq 5 ]
+
+soak: $(VENV)/ready tools ## faults by chance for MINUTES, from SEED; PLOT=file.png, ONLY='kill gateway,cut commit'
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(PLOT),--plot $(PLOT)) $(if $(ONLY),--only '$(ONLY)')
+
+soak-day: $(VENV)/ready tools ## 24 h in 24 minutes, with faults; what every process takes, in PLOT=file.png
+	@$(BIN)/python -m tests.faults.soak --day --minutes 24 $(if $(SEED),--seed $(SEED)) $(if $(PLOT),--plot $(PLOT))
 
 check: $(VENV)/ready ## format, lint, strict types over code and tests
 	$(BIN)/ruff format --check .
@@ -32,6 +40,12 @@ format: $(VENV)/ready ## put the code into its form
 bench: $(VENV)/ready ## raw COPY beside the whole line; then the gateway at 1,000 readings/s
 	$(BIN)/python -m bench.line
 	$(BIN)/python -m bench.gateway
+
+bench-fleet: $(VENV)/ready tools ## 1,000 gateways lose their broker and come back; what it takes, in PLOT=file.png
+	$(BIN)/python -m bench.fleet $(if $(PLOT),--picture $(PLOT))
+
+bench-drain: $(VENV)/ready tools ## the spool of a 24 h outage drains beside live readings
+	$(BIN)/python -m bench.drain $(if $(PLOT),--picture $(PLOT))
 
 lock: $(VENV)/ready ## resolve the dependencies anew
 	$(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install -q uv

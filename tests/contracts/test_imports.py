@@ -9,7 +9,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "device_drivers": ("firmware_profiles",),
     "gateway.link": ("device_drivers.reading",),
     "gateway": ("device_drivers", "firmware_profiles"),
-    "ingest_server": ("gateway.link", "gateway.daemon", "device_drivers.reading", "firmware_profiles"),
+    "ingest_server": (
+        "gateway.link",
+        "gateway.daemon",
+        "device_drivers.reading",
+        # To decode raw frames again: pure codecs, never a transport.
+        "device_drivers.interpretation",
+        "device_drivers.serial_line.plantower",
+        "firmware_profiles",
+    ),
     "heal7_iot": ("firmware_profiles", "device_drivers", "gateway", "ingest_server"),
 }
 """The longest prefix of a module's name says what of ours it may import beside its own package."""

@@ -86,6 +86,7 @@ class Line:
         self.gateway: subprocess.Popen[bytes] | None = None
         self.state = directory / "state"
         self.spread_s = spread_s
+        self.replay_window_s = 259_200.0
 
     def close(self) -> None:
         self.sensors.close()
@@ -114,6 +115,7 @@ class Line:
         config.write_text(
             f'[gateway]\nsite = "test-1"\nname = "gw"\nstate_dir = "{self.state}"\n[mqtt]\nport = {self.broker.port}\n'
             '[batch]\nlinger_s = 0.1\n[clock]\ntrust = "system"\n'
+            f"[spool]\nreplay_window_s = {self.replay_window_s}\n"
             f"[uplink]\nresend_first_s = 0.5\nresend_longest_s = 2.0\nheartbeat_s = 0.5\nspread_s = {self.spread_s}\n"
             "reconnect_first_s = 0.1\nreconnect_longest_s = 0.5\n"
             f'[health]\nfile = "{self.health}"\nwrite_s = 0.2\n{drivers}'

@@ -5,15 +5,27 @@ the same faults whatever happens meanwhile.
 """
 
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.faults.center import OWN_CLOCK, SMALL_DISK, Center, Daemon, Gateway
+from tests.faults.center import (
+    CLOCK_IS_READ_S,
+    OWN_CLOCK,
+    SENSORS_OF_ONE_LINE,
+    SMALL_BOUND_BYTES,
+    SMALL_DISK,
+    Center,
+    Daemon,
+    Gateway,
+    Worker,
+)
+from tests.faults.overfull import overfill
 
 Maker = Callable[[Center, Random], "Fault"]
 
@@ -135,6 +147,22 @@ def reload_gateway(center: Center, rng: Random) -> Fault:
     return Fault(f"reload {gateway.name}", frozenset({gateway.name}), change)
 
 
+def exchange_sensor(center: Center, rng: Random) -> Fault:
+    """Another one on the same line: SIGHUP with a device that the database has never heard of."""
+    gateway = _one_gateway(center, rng)
+    return Fault(f"exchange a sensor of {gateway.name}", frozenset({gateway.name}), lambda: _exchange_sensor(gateway))
+
+
+def _exchange_sensor(gateway: Gateway) -> None:
+    config = gateway.config.read_text()
+    found = re.search(r'device = "air-\d+-(\d+)"', config)
+    assert found is not None
+    number = int(found[1]) + 1
+    if number < SENSORS_OF_ONE_LINE and gateway.report() is not None:
+        gateway.config.write_text(config[: found.start(1)] + str(number) + config[found.end(1) :])
+        gateway.signal(signal.SIGHUP)
+
+
 # -- links ----------------------------------------------------------------------------------------------------------
 
 
@@ -176,24 +204,109 @@ def delay_link(center: Center, rng: Random) -> Fault:
     )
 
 
+_READINGS, _SERIES = b"COPY iot_service.sensor_readings", b"INSERT INTO iot_service.series "
+"""What a transaction says that writes readings, and one that registers their series."""
+_COMMITS_WITHIN_S = 5.0
+
+
+def _arm(workers: Sequence[Worker], where: str | None, of: bytes = b"", *, silently: bool = False) -> None:
+    for worker in workers:
+        trap = worker.trap
+        trap.armed, trap.of, trap.silently = where, of, silently
+
+
+def _wait_sprung(workers: Sequence[Worker], before: int) -> None:
+    deadline = time.monotonic() + _COMMITS_WITHIN_S
+    while sum(worker.trap.sprung for worker in workers) == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def cut_commit(center: Center, rng: Random) -> Fault:
+    """Of readings, or of whatever comes first."""
+    worker, where = rng.choice(center.workers[:2]), rng.choice(("before", "after"))
+    of = rng.choice((_READINGS, _READINGS, b""))
+    return Fault(
+        f"cut {worker.name} {where} its COMMIT {'of readings ' if of else ''}reaches the database",
+        frozenset({f"{worker.name} to database"}),
+        lambda: _arm([worker], where, of),
+        lambda: _arm([worker], None),
+    )
+
+
+def kill_in_commit(center: Center, rng: Random) -> Fault:
+    """Between the COMMIT of readings and its answer: kill -9 of who waits for it."""
     worker, where = rng.choice(center.workers[:2]), rng.choice(("before", "after"))
 
-    def arm(where: str | None) -> Callable[[], None]:
-        def work() -> None:
-            worker.trap.armed = where
-
-        return work
+    def begin() -> None:
+        before = worker.trap.sprung
+        _arm([worker], where, _READINGS, silently=True)
+        _wait_sprung([worker], before)
+        worker.kill()
+        _arm([worker], None)
 
     return Fault(
-        f"cut {worker.name} {where} its COMMIT reaches the database",
-        frozenset({f"{worker.name} to database"}),
-        arm(where),
-        arm(None),
+        f"kill -9 {worker.name} {where} its COMMIT reaches the database",
+        frozenset({worker.name, f"{worker.name} to database"}),
+        begin,
+        worker.start,
+    )
+
+
+def cut_registration(center: Center, rng: Random) -> Fault:
+    """Whichever worker first hears of a new sensor is cut off when it registers it."""
+    gateway, where = _one_gateway(center, rng), rng.choice(("before", "before", "after"))
+
+    def begin() -> None:
+        before = sum(worker.trap.sprung for worker in center.workers)
+        _arm(center.workers, where, _SERIES)
+        _exchange_sensor(gateway)
+        _wait_sprung(center.workers, before)
+        _arm(center.workers, None)
+
+    return Fault(
+        f"exchange a sensor of {gateway.name}, and cut {where} the COMMIT of its series reaches the database",
+        frozenset({gateway.name, *(f"{worker.name} to database" for worker in center.workers)}),
+        begin,
     )
 
 
 # -- the broker's manners -------------------------------------------------------------------------------------------
+
+
+def damage_batches(center: Center, rng: Random) -> Fault:
+    """A bit of each batch that passes is flipped, as by bad memory on the way."""
+    gateway, seed = _one_gateway(center, rng), rng.randrange(2**32)
+
+    def noise(value: Random | None) -> Callable[[], None]:
+        def work() -> None:
+            gateway.tap.noise = value
+
+        return work
+
+    return Fault(
+        f"flip a bit of each batch that {gateway.name} sends",
+        frozenset({f"{gateway.name} to broker"}),
+        noise(Random(seed)),
+        noise(None),
+    )
+
+
+def redeliver_batches(center: Center, rng: Random) -> Fault:
+    """At least once is what MQTT promises: each batch several times at once, to the same worker and to others."""
+    gateway, copies = _one_gateway(center, rng), rng.randint(2, 6)
+
+    def repeat(value: int) -> Callable[[], None]:
+        def work() -> None:
+            gateway.tap.copies = value
+
+        return work
+
+    return Fault(
+        f"deliver {copies} times what {gateway.name} sends",
+        frozenset({f"{gateway.name} to broker"}),
+        repeat(copies),
+        repeat(1),
+    )
 
 
 def forget_batches(center: Center, rng: Random) -> Fault:
@@ -340,6 +453,28 @@ def reimage_gateway(center: Center, rng: Random) -> Fault:
     return _damage(gateway, "throw away", center, damage)
 
 
+def reach_bound(center: Center, rng: Random) -> Fault:
+    """More than the spool may hold while nothing settles: of what goes, some has arrived, though nobody said so."""
+    gateway, seed, beyond = center.gateways[SMALL_DISK], rng.randrange(2**32), rng.uniform(1.1, 1.6)
+
+    def begin() -> None:
+        center.proxy.stall(gateway.link, "down")
+        time.sleep(_UNSENT_S)
+        center.proxy.cut(gateway.link)
+        time.sleep(_UNSENT_S)
+        gateway.terminate()
+        shutil.rmtree(center.copy_spool(gateway).parent)
+        overfill(center, gateway, int(SMALL_BOUND_BYTES * beyond), Random(seed))
+        gateway.start()
+
+    return Fault(
+        f"outgrow the spool of {gateway.name} {beyond:.1f} times",
+        _parts_of_spool(gateway),
+        begin,
+        lambda: center.proxy.mend(gateway.link),
+    )
+
+
 def fill_disk(center: Center, _: Random) -> Fault:
     """Every byte of the small disk, for as long as this lasts."""
     gateway = center.gateways[SMALL_DISK]
@@ -372,10 +507,15 @@ _JUMPS_S = (-86_400, -3600, -61, -1, 1, 59, 240, 3600, 86_400)
 def jump_clock(center: Center, rng: Random) -> Fault:
     """And back. What a clock that is ahead of the server's dates is quarantined, and accounted for as that."""
     gateway, offset_s = center.gateways[OWN_CLOCK], rng.choice(_JUMPS_S)
+
+    def begin() -> None:
+        gateway.set_clock(offset_s)
+        time.sleep(CLOCK_IS_READ_S)
+
     return Fault(
         f"move the clock of {gateway.name} by {offset_s:+} s",
         frozenset({"clock"}),
-        lambda: gateway.set_clock(offset_s),
+        begin,
         lambda: gateway.set_clock(0),
     )
 
@@ -408,14 +548,20 @@ EVERYWHERE: dict[str, Maker] = {
     "change workers": change_workers,
     "stop database": stop_database,
     "reload gateway": reload_gateway,
+    "exchange sensor": exchange_sensor,
     "cut link": cut_link,
     "stall link": stall_link,
     "half-open link": half_open_link,
     "delay link": delay_link,
     "cut commit": cut_commit,
+    "kill in commit": kill_in_commit,
+    "cut registration": cut_registration,
     "forget batches": forget_batches,
     "overflow queue": overflow_queue,
     "repeat messages": repeat_messages,
+    "damage batches": damage_batches,
+    "redeliver batches": redeliver_batches,
+    "reach bound": reach_bound,
     "truncate spool": truncate_spool,
     "flip bits": flip_bits,
     "roll back spool": roll_back_spool,

@@ -6,10 +6,11 @@ error wherever it is met.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,24 +20,25 @@ import psycopg
 from gateway.link import wire
 from gateway.link.anchor import Anchor, ClockSource
 from gateway.link.errors import WireError
-from gateway.link.wire import Batch, Body, Envelope, Kind
+from gateway.link.wire import Batch, Envelope, Kind
+from gateway.spool.rows import SELECT, read_row, split_id
 from ingest_server.decoder import Columns, open_body
-from tests.faults.signal_frames import CHANNELS, FRAMES, numbers
+from tests.faults.signal_frames import CHANNELS, FRAMES, numbers, possible
 
 Codes = npt.NDArray[np.int64]
 Identity = tuple[str, int, int]
 """(gateway, epoch, seq)"""
 
-_SEQ = 2**40 - 1
 _ANCHOR = Anchor(0, 0, ClockSource.KERNEL)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The comparison, in readings. lost: sealed, and neither in the table nor told to be missing. duplicates: rows
-    beyond the first of a reading. foreign: rows that nobody sealed. destroyed: sealed in a spool that was damaged
-    before the gateway could tell of them, so that no book has ever had them. balanced: by `audit`, and the counters
-    of the ledger are the rows that there are."""
+    """The comparison, in readings. lost: sealed, and neither in the table nor told to be missing; what is presumed lost
+    counts as told only where a spool was damaged, and what is quarantined only where it is kept as it was sealed.
+    duplicates: rows beyond the first of a reading. foreign: rows that nobody sealed. destroyed: sealed in a spool that
+    was damaged before the gateway could tell of them, so that no book has ever had them. balanced: by `audit`, and the
+    counters of the ledger are the rows that there are."""
 
     sealed: int
     committed: int
@@ -64,6 +66,7 @@ class Oracle:
     def __init__(self) -> None:
         self._sealed: dict[Identity, tuple[int, Codes]] = {}
         self._endangered: set[Identity] = set()
+        self._lock = Lock()
         self._complaints: list[str] = []
 
     def heard(self, topic: str, payload: bytes) -> None:
@@ -72,49 +75,75 @@ class Oracle:
         try:
             batch = wire.decode(payload, gateway)
         except WireError as error:
-            self._complaints.append(f"{gateway} sent what is no batch: {error}")
+            self.complain(f"{gateway} sent what is no batch: {error}")
             return
         self._enter(batch)
+
+    def complain(self, what: str) -> None:
+        """Something was seen that must not happen; told once."""
+        if what not in self._complaints:
+            self._complaints.append(what)
 
     def look_into(self, gateway: str, spool: Path, *, endangered: bool) -> None:
         """Every batch that can be read in a copy of a spool file; endangered: the file is about to be damaged.
 
         A file that was damaged before, and is not salvaged yet, tells what it still can.
         """
+        if endangered:
+            # Also what the file has dropped already: its gap may not have been told yet.
+            with self._lock:
+                self._endangered.update(identity for identity in self._sealed if identity[0] == gateway)
         with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
             self._look_into(gateway, spool, endangered=endangered)
 
     def _look_into(self, gateway: str, spool: Path, *, endangered: bool) -> None:
         with closing(sqlite3.connect(f"file:{spool}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(
-                "SELECT id, epoch, kind, readings, before, encoding, length, crc, body FROM batches"
-            )
-            for number, epoch, kind, readings, before, encoding, length, crc, body in rows:
-                identity = (gateway, epoch, number & _SEQ)
-                known = self._sealed.get(identity)
-                stored = Body(encoding, body, length, crc)
+            for columns in connection.execute(SELECT.removesuffix(" WHERE id = ?")):
+                row = read_row(columns)
+                # Else a flipped bit in its number would be a batch that nobody sealed.
+                if row is None or not row.body.intact():
+                    continue
+                identity = (gateway, row.epoch, split_id(row.id)[1])
                 if endangered:
                     self._endangered.add(identity)
-                if (known is not None and known[0] == crc) or not stored.intact():
-                    continue
-                envelope = Envelope(Kind(kind), gateway, epoch, number & _SEQ, readings, before, _ANCHOR, 1)
-                self._enter(Batch(envelope, stored))
+                known = self._sealed.get(identity)
+                if known is None or known[0] != row.body.crc:
+                    envelope = Envelope(Kind(row.kind), *identity, row.readings, row.before, _ANCHOR, 1)
+                    self._enter(Batch(envelope, row.body))
 
     def _enter(self, batch: Batch) -> None:
         e = batch.envelope
         identity = (e.gateway, e.epoch, e.seq)
-        known = self._sealed.get(identity)
-        if known is None:
-            self._sealed[identity] = batch.body.crc, _codes(batch)
-        elif known[0] != batch.body.crc:
-            self._complaints.append(f"identity {identity} has two bodies")
+        with self._lock:
+            known = self._sealed.get(identity)
+            if known is None:
+                self._sealed[identity] = batch.body.crc, _codes(batch)
+            elif known[0] != batch.body.crc:
+                self.complain(f"identity {identity} has two bodies")
+
+    def _is_sealed(self, identity: Identity, payload: bytes) -> bool:
+        """Whether the payload is that batch as it was sealed."""
+        try:
+            body = wire.decode(payload, identity[0]).body
+        except WireError:
+            return False
+        return body.intact() and identity in self._sealed and self._sealed[identity][0] == body.crc
+
+    def _whose(self, missing: Codes, heard: dict[tuple[str, int], int]) -> list[str]:
+        """Which batches the readings were sealed in, for whoever looks for the reason; the first few."""
+        found = [
+            f"{identity} of {len(codes)} readings is missing; the server has heard of {heard.get(identity[:2], 0)}"
+            for identity, (_, codes) in self._sealed.items()
+            if len(missing) and np.isin(codes, missing).any()
+        ]
+        return found[:10]
 
     def compare(self, dsn: str, *, audit: str | None) -> Verdict:
         """With the database, once nothing is in flight. audit: what `heal7-iot audit` said, None where all was well."""
         complaints = [*self._complaints, *([audit] if audit is not None else [])]
         with psycopg.connect(dsn) as connection:
-            told = _told_missing(connection)
-            held = _quarantined(connection)
+            told, presumed = _dropped(connection), _presumed_lost(connection)
+            held = _quarantined(connection, self._is_sealed)
             table = _table(connection)
             heard = _heard_of(connection)
             books = connection.execute(
@@ -134,7 +163,8 @@ class Oracle:
             if identity in self._endangered and identity[2] >= heard.get(identity[:2], 0):
                 destroyed += len(codes)
                 continue
-            if _holds(told, identity):
+            # A spool that nobody harmed loses nothing that it would have to be presumed lost of.
+            if _holds(told, identity) or (identity in self._endangered and _holds(presumed, identity)):
                 continue
             indices = held.get(identity, np.zeros(0, dtype=np.int64))
             left = np.delete(codes, indices) if indices is not None else codes[:0]
@@ -142,7 +172,8 @@ class Oracle:
             expected.append(left)
         wanted = np.unique(_joined(expected))
         there, counts = np.unique(_joined([table]), return_counts=True)
-        lost = len(np.setdiff1d(wanted, there, assume_unique=True))
+        missing = np.setdiff1d(wanted, there, assume_unique=True)
+        complaints += self._whose(missing, heard)
         foreign = len(np.setdiff1d(there, wanted, assume_unique=True))
         if len(wanted) != sum(map(len, expected)):
             complaints.append("one reading was sealed twice")
@@ -164,7 +195,7 @@ class Oracle:
             sealed=sealed,
             committed=committed,
             quarantined=quarantined,
-            lost=lost,
+            lost=len(missing),
             duplicates=int((counts - 1).sum()),
             foreign=foreign,
             dropped_with_gap=int(gaps[0]),
@@ -188,7 +219,7 @@ def _codes(batch: Batch) -> Codes:
 
 
 def _series(device: str, channel: str) -> int:
-    """Devices are called `air-<gateway>-<sensor>`."""
+    """Devices are called `air-<gateway>-<sensor>`. Raises ValueError for any other."""
     _, gateway, sensor = device.split("-")
     return (int(gateway) * 100 + int(sensor)) * len(CHANNELS) + CHANNELS.index(channel)
 
@@ -198,15 +229,24 @@ def _joined(parts: Iterable[Codes]) -> Codes:
 
 
 def _table(connection: psycopg.Connection[Any]) -> Codes:
+    """The code of each row; a negative one of its own for what can never have been sealed."""
     rows = connection.execute(
         "SELECT d.device, s.channel, array_agg(r.value) FROM iot_service.sensor_readings r"
         " JOIN iot_service.series s USING (series_id) JOIN iot_service.iot_devices d USING (device_id)"
         " GROUP BY d.device, s.channel"
     ).fetchall()
-    return _joined(
-        _series(device, channel) * FRAMES + numbers(channel, np.array(values, dtype=np.float64))
-        for device, channel, values in rows
-    )
+    known, strange = [], 0
+    for device, channel, found in rows:
+        values = np.array(found, dtype=np.float64)
+        try:
+            series = _series(device, channel)
+        except ValueError:
+            strange += len(values)
+            continue
+        sound = possible(values)
+        strange += int((~sound).sum())
+        known.append(series * FRAMES + numbers(channel, values[sound]))
+    return _joined([*known, -1 - np.arange(strange)])
 
 
 def _heard_of(connection: psycopg.Connection[Any]) -> dict[tuple[str, int], int]:
@@ -220,32 +260,48 @@ def _heard_of(connection: psycopg.Connection[Any]) -> dict[tuple[str, int], int]
     }
 
 
-def _told_missing(connection: psycopg.Connection[Any]) -> dict[tuple[str, int], list[tuple[int, int]]]:
-    """The seqs that a gap names or that are presumed lost, by (gateway, epoch)."""
-    told: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    for name, epoch, first, end in connection.execute(
-        "SELECT g.name, m.epoch, lower(r), upper(r) FROM ("
-        " SELECT gateway_id, epoch, seqs FROM iot_service.data_gaps"
-        " WHERE seqs IS NOT NULL AND reason <> 'presumed_lost'"
-        " UNION ALL SELECT gateway_id, epoch, presumed_lost FROM iot_service.ledger) m"
+Told = dict[tuple[str, int], list[tuple[int, int]]]
+"""Ranges of seqs, by (gateway, epoch)."""
+
+
+def _dropped(connection: psycopg.Connection[Any]) -> Told:
+    """What a gap names."""
+    return _told(
+        connection, "SELECT gateway_id, epoch, seqs FROM iot_service.data_gaps WHERE reason <> 'presumed_lost'"
+    )
+
+
+def _presumed_lost(connection: psycopg.Connection[Any]) -> Told:
+    return _told(connection, "SELECT gateway_id, epoch, presumed_lost AS seqs FROM iot_service.ledger")
+
+
+def _told(connection: psycopg.Connection[Any], ranges: str) -> Told:
+    told: Told = {}
+    statement = (
+        f"SELECT g.name, m.epoch, lower(r), upper(r) FROM ({ranges}) m"
         " JOIN iot_service.gateways g USING (gateway_id) CROSS JOIN LATERAL unnest(m.seqs) r"
-    ):
+    )
+    for name, epoch, first, end in connection.execute(statement.encode()):
         told.setdefault((name, epoch), []).append((first, end))
     return told
 
 
-def _holds(told: dict[tuple[str, int], list[tuple[int, int]]], identity: Identity) -> bool:
+def _holds(told: Told, identity: Identity) -> bool:
     name, epoch, seq = identity
     return any(first <= seq < end for first, end in told.get((name, epoch), ()))
 
 
-def _quarantined(connection: psycopg.Connection[Any]) -> dict[Identity, Codes | None]:
-    """Which readings of a batch are in quarantine; None: all."""
+def _quarantined(
+    connection: psycopg.Connection[Any], is_sealed: Callable[[Identity, bytes], bool]
+) -> dict[Identity, Codes | None]:
+    """Which readings of a batch are in quarantine, as they were sealed; None: all."""
     held: dict[Identity, Codes | None] = {}
-    for name, epoch, seq, indices in connection.execute(
-        "SELECT g.name, q.epoch, q.seq, q.indices"
+    for name, epoch, seq, indices, payload in connection.execute(
+        "SELECT g.name, q.epoch, q.seq, q.indices, q.payload"
         " FROM iot_service.quarantine q JOIN iot_service.gateways g USING (gateway_id)"
     ):
+        if not is_sealed((name, epoch, seq), payload):
+            continue
         before = held.get((name, epoch, seq), np.zeros(0, dtype=np.int64))
         if indices is None or before is None:
             held[name, epoch, seq] = None

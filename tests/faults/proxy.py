@@ -24,11 +24,15 @@ Upstream = tuple[str, int] | Path
 
 
 class CutHere(Exception):
-    """A watcher's wish: the connection ends here. `forward` still goes through before."""
+    """A watcher's wish: the connection ends here. `forward` still goes through before.
 
-    def __init__(self, forward: bytes) -> None:
+    silently: it does not end, but nothing passes any more, either way.
+    """
+
+    def __init__(self, forward: bytes, *, silently: bool = False) -> None:
         super().__init__()
         self.forward = forward
+        self.silently = silently
 
 
 class Watcher(Protocol):
@@ -52,6 +56,7 @@ class _Connection:
         self.watcher = watcher
         self.half_open = False
         self.muted = False
+        self.silent = False
 
     def abort(self) -> None:
         for writer in (self.client, self.server):
@@ -75,6 +80,11 @@ class Link:
 
     async def serve(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         """One accepted connection, until either side ends it."""
+        # Cancelled only by `close`; asyncio would print it for each connection.
+        with suppress(asyncio.CancelledError):
+            await self._serve(client_reader, client)
+
+    async def _serve(self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         if self.refusing:
             _reset(client)
             return
@@ -112,7 +122,7 @@ class Link:
                 await asyncio.sleep(self.delay_s)
             if not data:
                 raise _Ended
-            if way == "down" and connection.muted:
+            if connection.silent or (way == "down" and connection.muted):
                 continue
             if way == "up":
                 try:
@@ -121,6 +131,9 @@ class Link:
                     connection.muted = True
                     writer.write(cut.forward)
                     await writer.drain()
+                    if cut.silently:
+                        connection.silent = True
+                        continue
                     # Time for the upstream to act on it before the line is gone.
                     await asyncio.sleep(0.05)
                     connection.abort()
@@ -224,6 +237,9 @@ class Proxy:
             for writer in self._orphans:
                 _reset(writer)
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            # Whoever spoke here is gone, and so these end by themselves: asyncio prints those that are cancelled.
+            if others:
+                await asyncio.wait(others, timeout=2)
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)

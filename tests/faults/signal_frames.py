@@ -27,9 +27,14 @@ def frame(number: int) -> Frame:
     return Frame(**{name: number * stride % FRAMES for name, stride in _STRIDES.items()}, version=FIRMWARE)
 
 
+def possible(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which of the values a frame can have."""
+    found: npt.NDArray[np.bool_] = (values >= 0) & (values < FRAMES) & (np.floor(values) == values)
+    return found
+
+
 def numbers(channel: str, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Which frames values of a channel came from. Raises ValueError for values that no frame ever had."""
-    whole = values.astype(np.int64)
-    if not (np.equal(whole, values).all() and (whole >= 0).all() and (whole < FRAMES).all()):
+    if not possible(values).all():
         raise ValueError(f"{channel} has values that no sensor sent")
-    return whole * _INVERSES[channel] % FRAMES
+    return values.astype(np.int64) * _INVERSES[channel] % FRAMES

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.plot import draw
 from bench.sampling import Gauge, Sampler, rss_flatness
 from tests.end_to_end.line import short_directory
-from tests.faults.center import HASTY, Center, Pace
+from tests.faults.center import HASTY, PATIENCE_S, Center, Pace
 from tests.faults.injected import CALM
 from tests.faults.oracle import Verdict
 from tests.faults.schedule import Injection, plan
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="the same seed injects the same faults in the same order")
     parser.add_argument("--faults", type=int, default=FAULTS_A_ROUND, help="how many between two comparisons")
     parser.add_argument("--only", default="", help="kinds of faults, with commas between; none: all")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="so long (s) may the line take to settle")
     parser.add_argument("--day", action="store_true", help="a minute is an hour; no fault ends a process of ours")
     parser.add_argument("--plot", type=Path, help="draw memory, file descriptors, threads and spools here (PNG or SVG)")
     options = parser.parse_args(arguments)
@@ -46,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     longest_s = min(LONGEST_OF_ALL_S, LONGEST_S + options.minutes)
     directory = short_directory("soak")
     say = _Progress(options.minutes * 60)
-    center = Center(directory, pace=A_DAY if options.day else HASTY)
+    center = Center(directory, pace=A_DAY if options.day else HASTY, settles_within_s=options.patience)
     injection = Injection(center, plan(center, options.seed, longest_s, only), say.fault)
     sampler = Sampler(center.pids(), _gauges(center))
     verdict, failure = None, ""
     try:
         with sampler:
             center.wait("readings arrive", lambda: center.committed() > 100)
-            while not say.over() and not failure:
+            while verdict is None or not (say.over() or failure):
                 injection.inject(options.faults)
                 verdict = center.settle(stop=not options.day)
                 say.verdict(verdict)
@@ -73,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if options.day:
         summary["memory_last_third_to_middle"] = {
-            name: round(rss_flatness(sampler.samples, name).ratio, 3) for name in center.pids()
+            name: round(rss_flatness(sampler.samples, name).ratio, 3)
+            for name in center.pids()
+            if any(name in sample.processes for sample in sampler.samples)
         }
     print(json.dumps(summary))
     if failure:
@@ -87,11 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _gauges(center: Center) -> list[Gauge]:
     def size_of(spool: Path) -> Callable[[], float | None]:
-        def read() -> float | None:
-            try:
-                return spool.stat().st_size / 1e6
-            except FileNotFoundError:
-                return None
+        wal = spool.with_name(spool.name + "-wal")
+
+        def read() -> float:
+            return sum(file.stat().st_size for file in (spool, wal) if file.exists()) / 1e6
 
         return read
 
