@@ -20,7 +20,7 @@ test: $(VENV)/ready tools ## all tests but the slow ones, in random order
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/ready tools ## longer faults
-	$(BIN)/python -m pytest -q -m slow --no-header || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow --no-header --durations=15 || [ $$? -eq 5 ]
 
 soak: $(VENV)/ready tools ## faults by chance for MINUTES, from SEED; PLOT=file.png, ONLY='kill gateway,cut commit'
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(PLOT),--plot $(PLOT)) $(if $(ONLY),--only '$(ONLY)')

@@ -42,7 +42,7 @@ _PATIENCE_S = 300.0
 
 ATTEMPTS = ("attempts to connect (1/s)", "")
 LIVE = ("live, sealed to receipt (s)", "p95")
-IN_FLIGHT = ("batches in flight", "")
+IN_FLIGHT = ("batches", "in flight")
 TAKEN = "taken to committed (s)"
 console = Console(stderr=True)
 
@@ -185,7 +185,7 @@ def books(dsn: str) -> dict[str, int]:
         return {column.name: int(value) for column, value in zip(cursor.description, row, strict=True)}
 
 
-def measure(directory: Path, plan: Plan, dsn: str, picture: Path) -> dict[str, object]:
+def measure(directory: Path, plan: Plan, dsn: str, picture: Path | None) -> dict[str, object]:
     broker = EmbeddedBroker(directory / "broker", kind="mosquitto")
     broker.start()
     try:
@@ -195,6 +195,7 @@ def measure(directory: Path, plan: Plan, dsn: str, picture: Path) -> dict[str, o
                 Gauge("gateways connected", "", lambda: simulator.number("connected")),
                 Gauge(*ATTEMPTS, simulator.attempts_per_s),
                 Gauge(*IN_FLIGHT, lambda: simulator.number("in_flight_batches")),
+                Gauge(IN_FLIGHT[0], "waiting in the server", lambda: _waiting(directory / "health0.json")),
                 Gauge(*LIVE, lambda: simulator.number("live_p95_s")),
             ]
             processes = {
@@ -215,16 +216,13 @@ def measure(directory: Path, plan: Plan, dsn: str, picture: Path) -> dict[str, o
             cpu = servers[0].cpu_times()
     finally:
         broker.stop()
-    console.print((directory / "simulate.log").read_text()[-2000:], markup=False, highlight=False)
+    for log in ("simulate.log", "ingest0.log"):
+        console.print((directory / log).read_text()[-2000:], markup=False, highlight=False)
     began_s = sampler.samples[0].at_s
     samples = with_latency(sampler.samples, dsn, began_at_us)
-    draw(
-        samples,
-        picture,
-        f"{plan.gateways} gateways lose their broker and come back",
-        marks=sampler.marks,
-        measures=["memory (MB)"],
-    )
+    if picture is not None:
+        title = f"{plan.gateways:,} gateways lose their broker and come back"
+        draw(samples, picture, title, marks=sampler.marks, measures=["memory (MB)", "CPU (% of a core)"])
     wrong = faults(dsn, plan, outcome)
     found = books(dsn)
     flat = {name: rss_flatness(samples, name) for name in processes}
@@ -254,6 +252,11 @@ def measure(directory: Path, plan: Plan, dsn: str, picture: Path) -> dict[str, o
     }
 
 
+def _waiting(health: Path) -> float | None:
+    """Batches that have arrived at the server and that it has not taken up yet."""
+    return float(json.loads(health.read_text())["waiting"]) if health.exists() else None
+
+
 def _rounded(flat: Flatness) -> Mapping[str, float]:
     return {"middle": round(flat.middle, 1), "last": round(flat.last, 1), "ratio": round(flat.ratio, 3)}
 
@@ -264,7 +267,7 @@ def main() -> None:
     parser.add_argument("--sensors", type=int, default=2, help="of each gateway (default 2)")
     parser.add_argument("--rate", type=float, default=0.05, help="readings a second of each sensor (default 0.05)")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--picture", type=Path, default=Path("fleet.png"), help="where to draw (default fleet.png)")
+    parser.add_argument("--picture", type=Path, default=None, help="where to draw it (default: nowhere)")
     options = parser.parse_args()
     # A connection each, at the simulator and at the broker; both inherit the limit from here.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -281,7 +284,6 @@ def main() -> None:
     finally:
         postgres.stop("immediate")
         shutil.rmtree(directory)
-    console.print(f"drawn to {options.picture}")
     print(json.dumps(figures))
     sys.exit(0 if figures["ok"] else 1)
 

@@ -14,6 +14,7 @@ MEASURES: dict[str, Callable[[ProcessSample], float]] = {
     "memory (MB)": lambda process: process.rss_mb,
     "file descriptors": lambda process: process.fds,
     "threads": lambda process: process.threads,
+    "CPU (% of a core)": lambda process: process.cpu_percent,
 }
 
 _K = TypeVar("_K")
@@ -32,7 +33,7 @@ def draw(
     title: str,
     *,
     marks: Sequence[Mark] = (),
-    measures: Sequence[str] = tuple(MEASURES),
+    measures: Sequence[str] = ("memory (MB)", "file descriptors", "threads"),
 ) -> None:
     """Writes the picture, SVG or PNG by the name's ending. measures: which of MEASURES; gauges are drawn all.
 

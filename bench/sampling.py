@@ -18,11 +18,15 @@ FLAT = 1.15
 
 @dataclass(frozen=True, slots=True)
 class ProcessSample:
-    """One process at one moment; rss_mb: resident memory in MB (10^6 bytes)."""
+    """One process at one moment; rss_mb: resident memory in MB (10^6 bytes).
+
+    cpu_percent: of one core, since the sample before.
+    """
 
     rss_mb: float
     fds: int
     threads: int
+    cpu_percent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,12 @@ class Sampler:
             if process is None or not process.is_running():
                 process = self._known[pid] = psutil.Process(pid)
             with process.oneshot():
-                found = ProcessSample(process.memory_info().rss / 1e6, process.num_fds(), process.num_threads())
+                found = ProcessSample(
+                    process.memory_info().rss / 1e6,
+                    process.num_fds(),
+                    process.num_threads(),
+                    process.cpu_percent(),
+                )
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             self._known.pop(pid, None)
             return None

@@ -8,6 +8,7 @@ from typing import Any
 from zlib import crc32
 
 from gateway.link.ranges import RangeSet
+from gateway.spool import seals
 from gateway.spool.errors import SpoolBusy, SpoolCorrupt, SpoolError, SpoolUnavailable
 
 PAGE_BYTES = 1024
@@ -74,11 +75,21 @@ def _configure(connection: sqlite3.Connection) -> None:
         raise SpoolError(f"spool of version {version}: written by a later release, which this one must not touch")
     if version == 0:
         create(connection)
-    elif version == 1:
-        connection.executescript(
-            "BEGIN IMMEDIATE; ALTER TABLE epochs ADD COLUMN held_back_us INTEGER NOT NULL DEFAULT 0;"
-            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+    if version == 1:
+        _take_over_first_layout(connection)
+    else:
+        seals.seal_what_is_written(connection)
+
+
+def _take_over_first_layout(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("ALTER TABLE epochs ADD COLUMN held_back_us INTEGER NOT NULL DEFAULT 0")
+    for table in seals.SEALED:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN seal INTEGER NOT NULL DEFAULT 0")
+    seals.seal_what_is_written(connection)
+    seals.seal_all(connection)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.link.wire import MAX_EPOCH
-from gateway.spool import losses, salvage
+from gateway.spool import losses, salvage, seals
 from gateway.spool.database import connect, translated
 from gateway.spool.errors import SpoolCorrupt, SpoolUnavailable
 from gateway.spool.reserve import Reserve
@@ -61,6 +61,7 @@ def _open_sound(path: Path) -> tuple[sqlite3.Connection, State, dict[int, int]]:
 
 
 def _check(connection: sqlite3.Connection) -> None:
+    seals.check(connection)
     row = connection.execute("SELECT clean FROM epochs ORDER BY epoch_no DESC LIMIT 1").fetchone()
     # It reads the whole file. After a clean stop a damage is found by whoever meets it: by a checksum, or by
     # SpoolCorrupt, after which the next opening comes here.

@@ -19,12 +19,14 @@ from gateway.link.ranges import RangeSet
 from gateway.spool.database import PAGE_BYTES, SpoolFile, create, is_full, unpack_ranges
 from gateway.spool.errors import SpoolCorrupt
 from gateway.spool.rows import INSERT, SEQ_BITS, Row, read_row, split_id
+from gateway.spool.seals import SEALED, intact, readable, seal_what_is_written
 from gateway.spool.state import HOUR_BITS
 
 ASIDE_KEPT = 2
 """Damaged files that are kept for whoever wants to look: each may be as large as the bound."""
 _CHUNK = 256
 _LAST = 2**63 - 1
+_SETTLED = "id, batches, readings, ranges"
 _HEAD = (
     "id, epoch, boot_no, kind, readings, before, first_us, last_us, offset_us, uncertainty_us, source, encoding,"
     " length, crc, seal"
@@ -55,6 +57,7 @@ def salvage(path: Path) -> Report:
         target.execute("PRAGMA journal_mode = MEMORY")
         target.execute("PRAGMA secure_delete = OFF")
         create(target)
+        seal_what_is_written(target)
         source = _open_source(path)
         if source is not None:
             with closing(source):
@@ -188,19 +191,11 @@ def _beyond(source: sqlite3.Connection, table: str, columns: str, key: str, at: 
     return good
 
 
-_SMALL = {
-    "epochs": "epoch_no, epoch, boot_no, opened_us, clean, next_seq, sealed, last_us, settled_batches,"
-    " settled_readings, freed, quiet_hour, held_back_us",
-    "boots": "boot_no, boot_id, started_us, ended_us, offset_us, uncertainty_us, source",
-    "settlements": "id, batches, readings, ranges",
-}
-
-
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection, report: Report) -> None:
-    for table, columns in _SMALL.items():
-        key = columns.split(",", maxsplit=1)[0]
-        for values in _scan(source, table, columns, key):
-            _insert(target, table, columns, values)
+    for table in ("epochs", "boots"):
+        _copy_sealed(source, target, table)
+    for values in _scan(source, "settlements", _SETTLED, "id"):
+        _insert(target, "settlements", _SETTLED, values)
     settled = _settled(target)
     bad: list[Row] = []
     later: list[int] = []
@@ -214,12 +209,8 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, report: Report
             later.append(row.id)
         else:
             _copy_batch(source, target, row, bad, report)
-    for table, columns in (
-        ("losses", "loss_no, reason, batch, readings, from_boot, from_us, to_boot, to_us"),
-        ("gaps", "id, first_loss, end_loss"),
-    ):
-        for values in _scan(source, table, columns, columns.split(",", maxsplit=1)[0]):
-            _insert(target, table, columns, values)
+    losses_known = _copy_sealed(source, target, "losses")
+    _copy_sealed(source, target, "gaps")
     # Copies for the replay window only: where there is no room or no sound copy, they are as good as freed.
     for wanted in later:
         for head in _after(source, "batches", _HEAD, "id", wanted - 1, 1) or ():
@@ -231,7 +222,33 @@ def _copy(source: sqlite3.Connection, target: sqlite3.Connection, report: Report
     target.execute("DELETE FROM losses WHERE batch IS NOT NULL AND batch >> 40 NOT IN (SELECT epoch_no FROM epochs)")
     for lost in bad:
         _lose(target, lost)
+    if not losses_known:
+        _tell_of_unknown_losses(target)
     _fill_in(source, target)
+
+
+def _copy_sealed(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> bool:
+    """Rows whose seal is right; whether that is all that was written."""
+    columns = SEALED[table]
+    whole = readable(source, table)
+    for values in _scan(source, table, f"{columns}, seal", columns.split(",", maxsplit=1)[0]):
+        if intact(table, values):
+            _insert(target, table, columns, values[:-1])
+        else:
+            whole = False
+    return whole
+
+
+def _tell_of_unknown_losses(target: sqlite3.Connection) -> None:
+    """What the losses were that cannot be read, nobody knows: some readings, between the first boot and the last.
+
+    Those of batches are found by the server's audit, but of readings that were never sealed nothing else is left.
+    """
+    target.execute(
+        "INSERT INTO losses (reason, batch, readings, from_boot, from_us, to_boot, to_us)"
+        " SELECT 'bad_copy', NULL, NULL, coalesce(min(boot_no), 1), 0, coalesce(max(boot_no), 1),"
+        " coalesce(max(started_us), 0) FROM boots"
+    )
 
 
 def _tell_of_nothing_left(target: sqlite3.Connection) -> None:

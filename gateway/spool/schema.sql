@@ -40,14 +40,16 @@ CREATE TABLE losses (
     from_boot INTEGER NOT NULL,
     from_us   INTEGER NOT NULL,
     to_boot   INTEGER NOT NULL,
-    to_us     INTEGER NOT NULL
+    to_us     INTEGER NOT NULL,
+    seal      INTEGER NOT NULL DEFAULT 0 -- CRC-32 of the columns above, here and below: `seals.py`
 ) STRICT;
 
 -- Which losses [first_loss, end_loss) a gap batch (id as in `batches`) names.
 CREATE TABLE gaps (
     id         INTEGER PRIMARY KEY,
     first_loss INTEGER NOT NULL,
-    end_loss   INTEGER NOT NULL
+    end_loss   INTEGER NOT NULL,
+    seal       INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- next_seq, sealed, last_us: as of the last time that the epoch's newest batch was removed; while that batch is in
@@ -65,7 +67,8 @@ CREATE TABLE epochs (
     settled_readings INTEGER NOT NULL DEFAULT 0,
     freed            BLOB NOT NULL DEFAULT x'',  -- settled for good: no longer in the file
     quiet_hour       INTEGER,                    -- since when nothing of it is left
-    held_back_us     INTEGER NOT NULL DEFAULT 0  -- a reading may be so much older than the last sealed one, and unsealed
+    held_back_us     INTEGER NOT NULL DEFAULT 0, -- a reading may be so much older than the last sealed one, and unsealed
+    seal             INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE boots (
@@ -75,7 +78,8 @@ CREATE TABLE boots (
     ended_us       INTEGER,          -- last monotonic time seen, once a later boot has begun
     offset_us      INTEGER,          -- the boot's first anchor, or what was estimated afterwards
     uncertainty_us INTEGER,
-    source         INTEGER
+    source         INTEGER,
+    seal           INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Totals of what is no longer in the file.

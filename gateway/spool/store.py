@@ -385,7 +385,9 @@ class Spool:
         self._room.for_gaps(body)
         self._state = replace(self._state, open_losses=self._state.open_losses - RangeSet([(first, named)]))
         e = self._state.epochs[self._current]
-        self._connection.execute("INSERT INTO gaps VALUES (?, ?, ?)", (batch_id(e.number, e.next), first, named))
+        self._connection.execute(
+            "INSERT INTO gaps (id, first_loss, end_loss) VALUES (?, ?, ?)", (batch_id(e.number, e.next), first, named)
+        )
         return named, self._append(Kind.GAP, body, 0, e.last_us, e.last_us)
 
     def _anchor_of(self, boot_no: int) -> Anchor | None:

@@ -16,6 +16,13 @@ _PLAIN_EVERY_S = 5.0
 _JSON_EVERY_S = 0.5
 
 
+class Terminal(Console):
+    """Raises where its other end is gone: rich would end the process, in the middle of everything."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Screen(Protocol):
     """`show` while it runs, `close` before anything else is printed. Raises OSError where the terminal is gone."""
 

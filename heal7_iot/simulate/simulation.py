@@ -13,17 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from gateway.config import BatchOptions, UplinkOptions
 from gateway.link.broker import BrokerOptions, ProtocolChoice
 from gateway.link.session import Session
 from gateway.link.session_errors import SessionLost
 from heal7_iot.demo.interruption import Interruption
 from heal7_iot.simulate.errors import CannotSimulate
-from heal7_iot.simulate.fleet import Fleet, Outcome, fleet
+from heal7_iot.simulate.fleet import Fleet, Outcome, Progress, fleet
 from heal7_iot.simulate.plan import Plan
-from heal7_iot.simulate.screen import JsonScreen, LiveScreen, PlainScreen, Screen, summary, verdict
+from heal7_iot.simulate.screen import JsonScreen, LiveScreen, PlainScreen, Screen, Terminal, summary, verdict
 
 _SHOW_EVERY_S = 0.5
 _EXIT_FAILED = 1
@@ -72,7 +70,7 @@ async def simulate(setup: Setup, as_json: bool) -> Outcome:
     """Until the plan's duration is over, or a signal came. Raises CannotSimulate."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_CONNECTING_AT_ONCE, "connect"))
     plan = setup.plan
-    console = Console()
+    console = Terminal()
     screen: Screen = (
         JsonScreen(console) if as_json else LiveScreen(console, plan) if console.is_terminal else PlainScreen(console)
     )
@@ -94,18 +92,14 @@ async def _watch(simulated: Fleet, duration_s: float | None, interruption: Inter
     try:
         while not running.done():
             progress = simulated.progress()
-            try:
-                screen.show(progress)
-            except OSError:
-                # A closed window, `| head`: it ends in order.
-                interruption.end()
-                _print_nowhere()
+            _show(screen, progress, interruption)
             left_s = _SHOW_EVERY_S if duration_s is None or stop.is_set() else duration_s - progress.at_s
             if left_s <= 0 or interruption.came:
                 stop.set()
                 left_s = _SHOW_EVERY_S
             await asyncio.wait([running], timeout=min(left_s, _SHOW_EVERY_S))
         await running
+        _show(screen, simulated.progress(), interruption)
     except asyncio.CancelledError:
         if running.done():
             raise
@@ -119,8 +113,17 @@ async def _watch(simulated: Fleet, duration_s: float | None, interruption: Inter
         screen.close()
 
 
+def _show(screen: Screen, progress: Progress, interruption: Interruption) -> None:
+    try:
+        screen.show(progress)
+    except OSError:
+        # A closed window, `| head`: it ends in order. What is still to be printed would fail again, at last when Python
+        # ends.
+        interruption.end()
+        _print_nowhere()
+
+
 def _print_nowhere() -> None:
-    # What is still to be printed would fail again, at last when Python ends.
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

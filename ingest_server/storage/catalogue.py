@@ -233,6 +233,8 @@ class Catalogue:
                     "profiles": [s.profile for _, s in keys],
                     "firmwares": [s.firmware for _, s in keys],
                 },
+                # A plan that was made while the tables were small would read all of them for each series.
+                prepare=False,
             )
             for n, series_id, home, written in await cursor.fetchall():
                 if home == keys[n][0]:

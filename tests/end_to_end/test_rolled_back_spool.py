@@ -26,6 +26,12 @@ def put_back(line: Line, copy: Path) -> None:
         shutil.copy2(file, line.state / file.name)
 
 
+def wait_until_told(line: Line, epochs: set[int]) -> None:
+    """Until the server knows that the gateway holds something of each of these epochs. Others may be open, too."""
+    held = "SELECT epoch, 1 FROM iot_service.books_by_epoch WHERE NOT isempty(open_seqs)"
+    line.wait("the server knows of batches that the gateway holds", lambda: epochs <= line.numbers(held).keys())
+
+
 def lose_the_newer_copy(line: Line) -> tuple[Path, Path]:
     """An older copy of the spool, and the newer one, of which the server knows but has nothing; the gateway is down."""
     line.start_ingest()
@@ -38,12 +44,12 @@ def lose_the_newer_copy(line: Line) -> tuple[Path, Path]:
     line.start_gateway()
     line.wait_held(300)
     line.kill("gateway")
+    newer = {epoch for epoch, _ in line.sealed()} - {epoch for epoch, _ in line.sealed(older)}
     # The gateway tells the server what it holds, and is lost before it sends that.
     line.spread_s = LONG_SPREAD_S
     line.start_ingest()
     line.start_gateway()
-    held = "SELECT count(*) FROM iot_service.books_by_epoch WHERE NOT isempty(open_seqs)"
-    line.wait("the server knows of batches that the gateway holds", lambda: line.query(held) != [(0,)])
+    wait_until_told(line, newer)
     line.kill("gateway")
     line.spread_s = 0.0
     return older, copy_spool(line, "newer")

@@ -25,6 +25,7 @@ from device_drivers.simulator.plantower import EmulatedPms5003
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from tests.faults.oracle import Oracle, Verdict
 from tests.faults.proxy import Link, Proxy
+from tests.faults.receipt_audit import ReceiptAudit
 from tests.faults.signal_frames import frame
 from tests.faults.watchers import BatchTap, CommitTrap
 from tests.peers.mosquitto import Broker, start_mosquitto
@@ -42,7 +43,7 @@ CLOCK_IS_READ_S = 1.2
 """A gateway with a clock of its own learns within so long that this was moved."""
 
 _TOOK_BACK = "the database no longer holds"
-"""What a gateway says that sends again what was settled: here no database is ever restored."""
+"""What a gateway says that sends again what was settled. Here no database is ever restored: some receipt lied."""
 
 _BROKER = ("max_queued_messages 20", "max_inflight_messages 0", "sys_interval 1")
 """Fewer than the gateways may have under way: a server that is away for a moment overflows its queue."""
@@ -227,6 +228,7 @@ class Center:
         self._command("db", "migrate", "--dsn", self.dsn)
         self.broker: Broker = start_mosquitto(directory, settings=_BROKER)
         self.replayer = Replayer(self.broker.port)
+        self.receipt_audit = ReceiptAudit(self.broker.port, self.dsn, self.oracle.complain)
         self.sensors = Sensors(directory, gateways, sensors, pace.frames_per_s)
         self.workers = [self._worker(n) for n in range(3)]
         self.gateways = [self._gateway(n) for n in range(gateways)]
@@ -244,6 +246,7 @@ class Center:
         self.broker.close()
         if self.postgres.running:
             self.postgres.kill()
+        self.receipt_audit.close()
         if self.small_disk is not None:
             subprocess.run(["umount", "-l", str(self.small_disk)], check=True)
 
@@ -404,7 +407,7 @@ class Center:
                 gateway.terminate()
             shutil.rmtree(self.copy_spool(gateway).parent)
             if _TOOK_BACK in gateway.log.read_text(errors="replace"):
-                self.oracle.complain(f"{gateway.name} took back what the database has held all the time")
+                self.oracle.complain(f"{gateway.name} took back what was settled, though no database was restored")
         audit = self._command("audit", "--dsn", self.dsn)
         verdict = self.oracle.compare(self.dsn, audit=audit.stdout if audit.returncode else None)
         for gateway in self.gateways:

@@ -26,13 +26,17 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """breaks: the promise. only: the kinds of fault that find it; faults: how many of them between two comparisons."""
+    """breaks: the promise. only: the kinds of fault that find it; faults: how many of them between two comparisons.
+
+    settles: whether the line comes to rest all the same, and the comparison finds what is wrong.
+    """
 
     name: str
     breaks: str
     edits: tuple[Edit, ...]
     only: tuple[str, ...]
     faults: int = 4
+    settles: bool = True
 
 
 ACK_BEFORE_COMMIT = Mutation(
@@ -77,17 +81,21 @@ PUBACK_FREES_THE_SPOOL = Mutation(
             "gateway/sending.py",
             "                await self._session.publish(self._topic, payload)\n",
             "                await self._session.publish(self._topic, payload)\n"
-            "            await self._spool.run(partial(Spool.delivered, identity=identity))\n",
+            "            await self._spool.run(partial(_free, identity))\n",
         ),
         Edit(
-            "gateway/spool/store.py",
-            "    def trust(self, ledger: str) -> None:\n",
-            "    def delivered(self, identity: Identity) -> None:\n"
-            '        """Frees what the broker has."""\n'
-            "        if self._state.ledger is not None:\n"
-            "            self.apply_receipt(self._state.ledger, {identity.epoch: RangeSet.of([identity.seq])}, 0)\n"
-            "            self._tx.run(lambda: self._free_replayed(1e10))\n\n"
-            "    def trust(self, ledger: str) -> None:\n",
+            "gateway/sending.py",
+            "def fits(session: Session, topic: str, payload: bytes) -> bool:\n",
+            "def _free(delivered: Identity, spool: Spool) -> None:\n"
+            "    if spool.pinned_ledger is not None:\n"
+            "        spool.apply_receipt(spool.pinned_ledger, {delivered.epoch: RangeSet.of([delivered.seq])}, 0)\n"
+            "        spool.free_replayed(1e10)\n\n\n"
+            "def fits(session: Session, topic: str, payload: bytes) -> bool:\n",
+        ),
+        Edit(
+            "gateway/sending.py",
+            "from gateway.link import wire\n",
+            "from gateway.link import wire\nfrom gateway.link.ranges import RangeSet\n",
         ),
     ),
     ("forget batches",),
@@ -140,6 +148,7 @@ BOUND_WITHOUT_A_GAP = Mutation(
     ),
     ("reach bound",),
     faults=1,
+    settles=False,
 )
 
 STALE_RECEIPT_TAKES_BACK = Mutation(
@@ -198,13 +207,18 @@ CACHE_KEPT_OVER_A_ROLLBACK = Mutation(
 
 SETTLED_AFTER_A_CHECKSUM_ERROR = Mutation(
     "settled after a checksum error",
-    "A batch whose checksum is wrong settles nothing: here zstd is believed to find that out by itself.",
+    "What is damaged settles nothing: here a receipt keeps the gateway from sending the same again and again.",
     (
         Edit(
-            "gateway/link/wire.py",
-            "    if crc32(stored) != body_crc:\n",
-            "    if encoding != Encoding.ZSTD and crc32(stored) != body_crc:\n",
+            "ingest_server/pipeline.py",
+            "            self._counters.damaged += 1\n",
+            "            self._counters.damaged += 1\n"
+            '            if "body" in str(error):\n'
+            '                epoch, seq = struct.unpack_from("<QQ", delivery.payload, 16)\n'
+            "                told = {(delivery.gateway, epoch): RangeSet.of([seq])}\n"
+            "                self._receipts.send(told, told)\n",
         ),
+        Edit("ingest_server/pipeline.py", "import logging\n", "import logging\nimport struct\n"),
     ),
     ("damage batches",),
 )

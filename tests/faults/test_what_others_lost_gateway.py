@@ -5,7 +5,6 @@ import logging
 import os
 import random
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -26,6 +25,7 @@ from gateway.link.ranges import RangeSet
 from gateway.link.receipts import EpochReceipt, Receipt
 from gateway.link.session import Session
 from gateway.link.status import ServerStatus
+from gateway.spool.database import connect
 from gateway.spool.losses import MANY, MANY_PENDING
 from gateway.spool.thread import WAITING, SpoolThread
 from gateway.spool.values import Boot, Identity
@@ -195,16 +195,18 @@ def test_a_bound_missing_on_one_queue_of_two_in_the_spool(tmp_path: Path, policy
     """Batches have their bound; so have the losses that they leave, and the gaps that tell of them."""
     options = replace(SMALL, when_full=policy)  # type: ignore[arg-type]
     with opened(tmp_path / "spool.sqlite", options) as spool:
-        for n in range(400):
+        rows = []
+        for n in range(900):
             spool.append(body(3_000, n), 1, n * MINUTE_US, n * MINUTE_US)
             spool.record_loss("overrun", 1, 5 * n * MINUTE_US, 5 * n * MINUTE_US)
             spool.seal_gaps()
             assert spool.usage().file_bytes <= options.bound_bytes
-        (rows,) = spool._connection.execute("SELECT count(*) FROM losses WHERE batch IS NULL").fetchone()
-        assert rows <= MANY + 2
+            rows += spool._connection.execute("SELECT count(*) FROM losses WHERE batch IS NULL").fetchone()
+        # Those that gap batches name, which are bounded by their bytes, and MANY that wait to be named.
+        assert MANY < max(rows) == rows[700] == rows[-1] < 700
         server = Server()
         server.drain(spool)
-        assert sum(g.readings or 0 for g in server.gaps if g.reason == "overrun") == 400
+        assert sum(g.readings or 0 for g in server.gaps if g.reason == "overrun") == 900
 
 
 def test_a_bound_missing_on_one_queue_of_two_of_losses_without_a_disk(
@@ -270,7 +272,8 @@ async def test_a_bound_missing_on_one_queue_of_two_to_the_server(mosquitto: Brok
                 await give(one, 20)
                 await one.until(lambda report: report.uplink.live_under_way == 7)
             else:
-                await one.until(lambda report: report.uplink.backlog_under_way == 5)
+                # It begins with one, and each receipt makes room for more: here none comes.
+                await one.until(lambda report: report.uplink.backlog_under_way > 0)
             for _ in range(5):
                 await server.beats()
                 report = await one.until(lambda _: True)
@@ -401,9 +404,8 @@ async def test_corruption_that_meant_refuse_to_start(
             script.give_readings("a", raw(1, n))
             await one.until_held(n + 1)
     # As a power cut leaves it: after a clean stop the damage would be found only when it is met.
-    with closing(sqlite3.connect(file)) as left:
+    with closing(connect(file)) as left:
         left.execute("UPDATE epochs SET clean = 0")
-        left.commit()
     data = bytearray(file.read_bytes())
     damage(data)
     file.write_bytes(data)

@@ -4,7 +4,7 @@ The standard library takes no VFS of Python's; the spool's own code runs over th
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -59,6 +59,9 @@ class RecordedConnection:
 
     def executescript(self, sql: str) -> "Rows":
         return self.execute(sql)
+
+    def create_function(self, name: str, arguments: int, function: Callable[..., Any], *, deterministic: bool) -> None:
+        self._connection.create_scalar_function(name, function, arguments, deterministic=deterministic)
 
     def close(self) -> None:
         with _as_the_standard_library():

@@ -13,7 +13,7 @@ import pytest
 from gateway.link import wire
 from gateway.link.ranges import RangeSet
 from gateway.spool import salvage
-from gateway.spool.database import PAGE_BYTES
+from gateway.spool.database import PAGE_BYTES, connect
 from gateway.spool.errors import SpoolCorrupt
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, Identity
@@ -48,9 +48,8 @@ def written(tmp_path: Path) -> Path:
         spool.apply_receipt(LEDGER, {777: RangeSet.below(20)}, WALL_S)
         for seq in (30, 31):
             spool.drop(Identity(777, seq), "too_large")
-    with closing(sqlite3.connect(path)) as other:
+    with closing(connect(path)) as other:
         other.execute("UPDATE epochs SET clean = 0")
-        other.commit()
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return path
 

@@ -14,6 +14,7 @@ from gateway.link.wire import Gap
 from gateway.spool import losses
 from gateway.spool.losses import MANY, MANY_PENDING, MERGE_US
 from gateway.spool.room import GAP_ROOM
+from gateway.spool.seals import SEALED
 from gateway.spool.state import Loss
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, Identity, SpoolOptions
@@ -323,11 +324,15 @@ def test_a_file_of_the_first_layout_is_taken_over(path: Path) -> None:
         kept = sealed(spool, 4)
     with closing(sqlite3.connect(path)) as other:
         other.execute("ALTER TABLE epochs DROP COLUMN held_back_us")
+        for table in SEALED:
+            other.execute(f"ALTER TABLE {table} DROP COLUMN seal")
         other.execute("PRAGMA user_version = 1")
         other.commit()
     with opened(path, now_us=1) as spool:
         assert everything(spool) == [kept]
         spool.hold_back(7)
+    with opened(path, now_us=2) as spool:
+        assert everything(spool) == [kept]
     assert [p.name for p in path.parent.iterdir() if "corrupt" in p.name] == []
 
 

@@ -31,7 +31,7 @@ linger_s = 0.2
 
 
 class Simulation:
-    """One run with `--json`."""
+    """One run, with `--json` unless only its end is looked at."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -59,6 +59,16 @@ class Simulation:
         lines = out.splitlines()
         return self.process.returncode, json.loads(lines[-1]) if lines else self.progress
 
+    def close_after_a_line(self) -> tuple[int, str]:
+        """Exit code, and what it said of errors, once nobody reads any more."""
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        assert self.process.stdout.readline()
+        self.process.stdout.close()
+        self.process.wait(PATIENCE_S)
+        with self.process.stderr as errors:
+            return self.process.returncode, errors.read()
+
     def _errors(self) -> str:
         return self.process.communicate(timeout=PATIENCE_S)[1]
 
@@ -78,11 +88,12 @@ def arguments(plan: Plan) -> list[str]:
 
 
 @contextmanager
-def simulation(plan: Plan, port: int, directory: Path) -> Iterator[Simulation]:
+def simulation(plan: Plan, port: int, directory: Path, *, as_json: bool = True) -> Iterator[Simulation]:
     """Runs the plan with quick gateways; killed where the test leaves it running."""
     config = directory / "simulate.toml"
     config.write_text(f"[mqtt]\nport = {port}\nkeepalive_s = 2\nconnect_timeout_s = 5.0\n{QUICK}")
-    command = [sys.executable, "-m", "heal7_iot", "simulate", "--json", "--config", str(config), *arguments(plan)]
+    command = [sys.executable, "-m", "heal7_iot", "simulate", "--config", str(config), *arguments(plan)]
+    command += ["--json"] if as_json else []
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -104,6 +104,21 @@ async def test_a_second_signal_does_not_wait_for_receipts(mosquitto: Broker, tmp
     assert outcome["in_flight"] > 0
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+async def test_a_reader_that_goes_away_ends_it_in_order(
+    server: Database, mosquitto: Broker, tmp_path: Path, as_json: bool
+) -> None:
+    """As `heal7-iot simulate | head -1`."""
+    plan = Plan(gateways=3, sensors=2, rate=5.0, site="head")
+    with simulation(plan, mosquitto.port, tmp_path, as_json=as_json) as running:
+        code, said = await asyncio.to_thread(running.close_after_a_line)
+    assert code == 0
+    assert said == ""
+    async with open_writer(server) as writer:
+        books = await read_books(writer.connection)
+    assert all(book.balanced and book.in_flight == 0 for book in books)
+
+
 HARM = {
     "another value": "UPDATE iot_service.sensor_readings SET value = value + 0.01 WHERE {one}",
     "another time": "UPDATE iot_service.sensor_readings SET recorded_at = recorded_at + interval '1 us' WHERE {one}",
