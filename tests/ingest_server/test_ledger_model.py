@@ -405,7 +405,7 @@ QUICK = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-LONG = settings(QUICK, max_examples=1_500, derandomize=False, print_blob=True)
+LONG = settings(QUICK, max_examples=250, derandomize=False, print_blob=True)
 
 
 TURN_BY_TURN = (0, 1) * 40

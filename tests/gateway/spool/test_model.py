@@ -501,4 +501,4 @@ class LongerLives(SpoolMachine):
 
 
 TestLongerLives = pytest.mark.slow(LongerLives.TestCase)
-TestLongerLives.settings = settings(TestSpool.settings, max_examples=400, stateful_step_count=80)
+TestLongerLives.settings = settings(TestSpool.settings, max_examples=120, stateful_step_count=80)
