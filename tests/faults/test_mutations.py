@@ -96,7 +96,7 @@ def soak(tree: Path, only: list[str], faults: int, minutes: float, patience_s: f
     return Soaked(ended.returncode, summary, failure, f"{ended.stdout[-8000:]}\n{ended.stderr[-4000:]}")
 
 
-@pytest.mark.slow
+@pytest.mark.mutation
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_breach_passes_the_ordinary_tests_and_is_found(tree: Path, mutation: Mutation) -> None:
     for edit in mutation.edits:
@@ -120,7 +120,7 @@ def test_a_breach_passes_the_ordinary_tests_and_is_found(tree: Path, mutation: M
         assert found.failure == f"AssertionError: not within {NEVER_S:g} s: nothing is in flight", found.output
 
 
-@pytest.mark.slow
+@pytest.mark.mutation
 def test_without_a_breach_the_same_faults_find_nothing(tree: Path) -> None:
     kinds = sorted({kind for mutation in MUTATIONS for kind in mutation.only})
     found = soak(tree, kinds, 2 * len(kinds), 0, PATIENCE_S)
