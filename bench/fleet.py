@@ -24,19 +24,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from rich.console import Console
 
 from bench.exactness import faults
-from bench.line import fresh_database, workers
+from bench.line import fresh_database, start_worker, workers
 from bench.plot import draw
 from bench.sampling import FLAT, Flatness, Gauge, Sample, Sampler, rss_flatness
 from heal7_iot.embedded.broker import EmbeddedBroker
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from heal7_iot.simulate.plan import Plan
 
-OUTAGES_S = (1.0, 10.0, 30.0)
-"""How long the broker is away, each time."""
+OUTAGES = (("broker", 1.0), ("broker", 10.0), ("broker", 30.0), ("server", 30.0))
+"""What is killed, and for how long it is away."""
 _STEADY_S = 30.0
 _PATIENCE_S = 300.0
 
@@ -95,9 +96,10 @@ class Simulator:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """One outage, in seconds of the sampler: when the broker went and came, and when nine of ten and all gateways saw
-    a server again; when the story went on."""
+    """One outage, in seconds of the sampler: when the broker or the server went and came, and when nine of ten and all
+    gateways saw a server again; when the story went on."""
 
+    what: str
     gone_s: float
     back_s: float
     most_s: float
@@ -114,17 +116,30 @@ def until_online(simulator: Simulator, gateways: float) -> None:
         time.sleep(0.1)
 
 
-def story(sampler: Sampler, broker: EmbeddedBroker, simulator: Simulator, gateways: int) -> list[Return]:
+def story(
+    sampler: Sampler,
+    broker: EmbeddedBroker,
+    servers: list[psutil.Popen],
+    directory: Path,
+    simulator: Simulator,
+    gateways: int,
+) -> list[Return]:
     """Steady, then each outage with a steady time after it."""
     until_online(simulator, gateways)
     time.sleep(_STEADY_S)
     found = []
-    for outage_s in OUTAGES_S:
-        sampler.mark(f"broker killed for {outage_s:g} s")
+    for what, outage_s in OUTAGES:
+        sampler.mark(f"{what} killed for {outage_s:g} s")
         gone_s = sampler.at_s()
-        broker.kill()
-        time.sleep(outage_s)
-        broker.start()
+        if what == "broker":
+            broker.kill()
+            time.sleep(outage_s)
+            broker.start()
+        else:
+            servers[0].kill()
+            servers[0].wait()
+            time.sleep(outage_s)
+            servers[0] = start_worker(directory, 0)
         back_s = sampler.at_s()
         # What the simulator has said until now is from before the outage, where that was short.
         time.sleep(1.0)
@@ -133,7 +148,7 @@ def story(sampler: Sampler, broker: EmbeddedBroker, simulator: Simulator, gatewa
         until_online(simulator, gateways)
         all_s = sampler.at_s()
         time.sleep(_STEADY_S)
-        found.append(Return(gone_s, back_s, most_s, all_s, sampler.at_s()))
+        found.append(Return(what, gone_s, back_s, most_s, all_s, sampler.at_s()))
     return found
 
 
@@ -158,10 +173,11 @@ def with_latency(samples: Sequence[Sample], dsn: str, began_at_us: int) -> list[
     return found
 
 
-def told(one: Return, samples: Sequence[Sample]) -> dict[str, float]:
+def told(one: Return, samples: Sequence[Sample]) -> dict[str, float | str]:
     """The figures of one outage."""
     since = [sample for sample in samples if one.back_s <= sample.at_s < one.end_s]
     return {
+        "away": one.what,
         "outage_s": round(one.back_s - one.gone_s, 1),
         "attempts_per_s_peak_once_it_is_back": round(max(sample.gauges.get(ATTEMPTS, 0.0) for sample in since)),
         "nine_of_ten_back_after_s": round(one.most_s - one.back_s, 1),
@@ -206,19 +222,17 @@ def measure(directory: Path, plan: Plan, dsn: str, picture: Path | None) -> dict
             try:
                 with Sampler(processes, gauges) as sampler:
                     began_at_us = int((time.time() - sampler.at_s()) * 1_000_000)
-                    returns = story(sampler, broker, simulator, plan.gateways)
+                    returns = story(sampler, broker, servers, directory, simulator, plan.gateways)
                     simulator.process.send_signal(signal.SIGINT)
                     outcome = simulator.wait(_PATIENCE_S + 60)
             finally:
                 if simulator.process.poll() is None:
                     simulator.process.kill()
                     simulator.process.wait()
-            cpu = servers[0].cpu_times()
     finally:
         broker.stop()
     for log in ("simulate.log", "ingest0.log"):
         console.print((directory / log).read_text()[-2000:], markup=False, highlight=False)
-    began_s = sampler.samples[0].at_s
     samples = with_latency(sampler.samples, dsn, began_at_us)
     if picture is not None:
         title = f"{plan.gateways:,} gateways lose their broker and come back"
@@ -247,7 +261,12 @@ def measure(directory: Path, plan: Plan, dsn: str, picture: Path | None) -> dict
         "returns": [told(one, samples) for one in returns],
         "memory_mb": {name: _rounded(one) for name, one in flat.items()},
         "flat_means_ratio_at_most": FLAT,
-        "server_cpu_percent": round(100 * (cpu.user + cpu.system) / (samples[-1].at_s - began_s), 1),
+        "server_cpu_percent": round(
+            statistics.mean(
+                s.processes["ingest server"].cpu_percent for s in samples if "ingest server" in s.processes
+            ),
+            1,
+        ),
         "ok": not failures,
     }
 

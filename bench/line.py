@@ -102,9 +102,7 @@ def workers(directory: Path, port: int, dsn: str, count: int) -> Iterator[list[p
         config.write_text(
             f'[mqtt]\nport = {port}\n[database]\ndsn = "{dsn}"\n[ingest]\n{share}health_file = "{health}"\n'
         )
-        command = [sys.executable, "-m", "heal7_iot", "ingest", "run", "--config", str(config)]
-        with (directory / f"ingest{n}.log").open("wb") as log:
-            started.append(psutil.Popen(command, stdout=log, stderr=log))
+        started.append(start_worker(directory, n))
     try:
         for n in range(count):
             _wait_connected(directory / f"health{n}.json")
@@ -114,6 +112,13 @@ def workers(directory: Path, port: int, dsn: str, count: int) -> Iterator[list[p
             process.terminate()
         for process in started:
             process.wait(30)
+
+
+def start_worker(directory: Path, n: int) -> psutil.Popen:
+    """The n-th ingest server of `workers`, which may have been killed meanwhile."""
+    command = [sys.executable, "-m", "heal7_iot", "ingest", "run", "--config", str(directory / f"ingest{n}.toml")]
+    with (directory / f"ingest{n}.log").open("ab") as log:
+        return psutil.Popen(command, stdout=log, stderr=log)
 
 
 def _wait_connected(health: Path) -> None:

@@ -87,9 +87,11 @@ class Sending:
         self.drained = asyncio.Event()
 
     def server_is(self, online: bool) -> None:
-        """While it is not, nothing is sent; when it comes back the backlog waits for `open_backlog`."""
+        """While it is not, nothing is sent; when it comes back live begins anew, and the backlog waits for it."""
         if not online:
             self._backlog_open = False
+            # What is sealed while it is away is no longer live: a fleet would send all of that in the same moment.
+            self._start_at = None
         self._online = online
         self._wake.set()
 

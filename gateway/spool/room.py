@@ -65,10 +65,9 @@ class Room:
 
     def for_gaps(self, body: Body) -> None:
         """Makes room for a batch of gaps, which goes in whatever that costs."""
-        bound = self._options.bound_bytes
-        # Where the newest is what goes, this is what the room is kept for; and a file that was filled under a higher
+        # What the room is kept for; the next batch of data makes it anew. And a file that was filled under a higher
         # bound is not to be emptied for the sake of one gap.
-        most = bound - GAP_ROOM if self._drops_oldest else max(bound, self.used())
+        most = max(self._options.bound_bytes, self.used())
         self._reduce(most - _footprint(body), drop=True)
 
     def _reduce(self, most: int, *, drop: bool) -> bool:

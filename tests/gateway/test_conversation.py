@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from gateway.clock import Clock
 from gateway.config import UplinkOptions
@@ -18,6 +18,7 @@ from gateway.link.receipts import EpochReceipt, Receipt
 from gateway.link.session import Session
 from gateway.link.status import ServerStatus, Status, parse
 from gateway.link.topics import Topics
+from gateway.link.wire import decode
 from gateway.sending import Sending, start_of
 from gateway.speaker import Speaker
 from gateway.spool.store import Spool
@@ -256,3 +257,57 @@ async def test_gateways_that_came_back_together_do_not_beat_together(tmp_path: P
         assert len(session.of("status")) == 2
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_what_was_sealed_while_the_server_was_away_is_not_sent_all_at_once(tmp_path: Path) -> None:
+    """It counted as live: a fleet whose server came back overflowed the broker's queue in the same moment."""
+    options = UplinkOptions(heartbeat_s=30.0, spread_s=0.0, audit_wait_s=60.0)
+    topics = SPEAKER.topics
+
+    def server(state: Literal["online", "offline"]) -> bytes:
+        return ServerStatus(state=state, wire=(1,), ledger=LEDGER, worker="w").payload()
+
+    def answer(status: bytes, settled: RangeSet) -> bytes:
+        nonce = parse(Status, status).nonce
+        return Receipt(ledger=LEDGER, epochs=(EpochReceipt(epoch=EPOCH, settled=settled),), nonce=nonce).payload()
+
+    async with spool_of(tmp_path, 0) as spool, asyncio.timeout(PATIENCE_S):
+        session, state, wake, beats = HeldSession(at_once), UplinkState(), asyncio.Event(), count()
+        talk = Conversation(
+            session,
+            SPEAKER,
+            options,
+            spool,
+            Window(LIMITS),
+            Time().clock(),
+            state,
+            lambda: next(beats),
+            wake,
+            asyncio.Event(),
+            lambda: None,
+            draw=lambda: 1.0,
+        )
+        running = asyncio.create_task(talk.run())
+        session.say(topics.server_status, server("online"))
+        await session.until("status", 1)
+        session.say(topics.receipt(NAME), answer(session.of("status")[0], RangeSet()))
+        session.say(topics.server_status, server("offline"))
+        while state.server_online or state.receipts == 0:  # noqa: ASYNC110 -- no event tells when both were heard
+            await asyncio.sleep(0.01)
+        for seq in range(20):
+            await spool.run(lambda s, seq=seq: sealed(s, 3, seed=seq))  # type: ignore[misc]
+        wake.set()
+        session.say(topics.server_status, server("online"))
+        await session.until("status", 2)
+        # What is sealed from now on is live, and does not wait for the books.
+        await spool.run(lambda s: sealed(s, 3, seed=20))
+        wake.set()
+        await session.until("batch", 1)
+        session.say(topics.receipt(NAME), answer(session.of("status")[1], RangeSet()))
+        await session.until("batch", 2)
+        session.say(topics.receipt(NAME), answer(session.of("status")[0], RangeSet.below(1)))
+        await session.until("batch", 4)
+        running.cancel()
+        await asyncio.wait([running])
+        seqs = [decode(payload, NAME).envelope.seq for payload in session.of("batch")]
+        assert seqs == [20, 0, 1, 2]

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tests.faults.power_cut.disk import Disk, Files, Manner, Sync, SyncFolder
 from tests.faults.power_cut.known import Moment
 from tests.faults.power_cut.life import Draw, Life
 from tests.faults.power_cut.machine import Machine
+from tests.gateway.spool.support import SMALL
 
 WAL_BYTES = 65_536
 """As small as this, it is written back to the file many times in a life."""
@@ -33,13 +34,15 @@ def counted(rng: random.Random) -> Callable[[], int]:
 def recorded_life(
     folder: Path, seed: int, *, rounds: int = 1, draw: Draw = drawn, instead: Mapping[str, str] | None = None
 ) -> Life:
-    """A life on a machine of its own, so many times through all that can happen.
+    """A life on a machine of its own, so many times through all that can happen. The seed also says what a full spool
+    drops: odd ones the oldest.
 
     instead: SQL statements by what is said in their place.
     """
     with pytest.MonkeyPatch.context() as patch, Machine.running(folder, instead=instead) as machine:
         patch.setattr(database, "WAL_BYTES", WAL_BYTES)
-        life = Life(machine, random.Random(f"life {seed}"), draw)
+        options = SMALL if seed % 2 else replace(SMALL, when_full="drop_newest")
+        life = Life(machine, random.Random(f"life {seed}"), draw, options)
         life.live(rounds)
     return life
 

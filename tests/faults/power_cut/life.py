@@ -12,12 +12,12 @@ from gateway.link.ranges import RangeSet
 from gateway.link.wire import Body
 from gateway.spool.errors import ForeignLedger, SpoolUnavailable
 from gateway.spool.store import Spool
-from gateway.spool.values import Boot, Identity
+from gateway.spool.values import Boot, Identity, SpoolOptions
 from tests.faults.power_cut.disk import Disk, Files, Manner
 from tests.faults.power_cut.known import Books, Known, Moment, Sealed
 from tests.faults.power_cut.ledger import Bodies, Ledger
 from tests.faults.power_cut.machine import Machine
-from tests.gateway.spool.support import GATEWAY, LEDGER, SMALL, WALL_S, body, everything
+from tests.gateway.spool.support import GATEWAY, LEDGER, WALL_S, body, everything
 
 NAME = "spool.sqlite"
 Draw = Callable[[random.Random], Callable[[], int]]
@@ -53,7 +53,7 @@ class Life:
     promised or not. bodies: all that was seen under any identity. happened: how often what was done.
     """
 
-    def __init__(self, machine: Machine, rng: random.Random, draw: Draw) -> None:
+    def __init__(self, machine: Machine, rng: random.Random, draw: Draw, options: SpoolOptions) -> None:
         self.operations = machine.log.operations
         self.moments: list[Moment] = []
         self.sealed: dict[Identity, Sealed] = {}
@@ -62,6 +62,7 @@ class Life:
         self._machine = machine
         self._rng = rng
         self._draw = draw
+        self._options = options
         self._disk = Disk()
         self._followed = 0
         self._known = Known()
@@ -130,7 +131,7 @@ class Life:
     def _open(self) -> None:
         boot = Boot(f"boot-{self._boots}", self._now_us)
         with self._step("open") as known:
-            self._spool = Spool.open(self._machine.folder / NAME, SMALL, boot, None, self._draw(self._rng))
+            self._spool = Spool.open(self._machine.folder / NAME, self._options, boot, None, self._draw(self._rng))
             known.unclean = True
             found = {b.epoch: b.next for b in self._spool.books().epochs}
             # What was being sealed when the power was cut may be there or not; what is there stays.

@@ -5,14 +5,15 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.faults.power_cut.cuts import PossibleCut, counted, cuts, drawn, recorded_life
-from tests.faults.power_cut.disk import Sync
+from tests.faults.power_cut.disk import Cut, Link, Sync
 from tests.faults.power_cut.judge import judge, judge_after_a_lie
-from tests.faults.power_cut.life import DECK, Draw
+from tests.faults.power_cut.life import DECK, NAME, Draw
 
 
 def check_every_cut(
@@ -41,6 +42,20 @@ def told(seed: int, cut: PossibleCut) -> Iterator[None]:
     except BaseException as error:
         error.add_note(f"seed {seed}: {cut}")
         raise
+
+
+def test_a_life_holds_what_is_worth_cutting(tmp_path: Path) -> None:
+    life = recorded_life(tmp_path / "machine", 1)
+    files = {operation.file: operation.name for operation in life.operations if isinstance(operation, Link)}
+    files.update((file, name) for cut in life.operations if isinstance(cut, Cut) for name, file, _ in cut.left)
+    written_back = [o for o in life.operations if isinstance(o, Sync) and files[o.file] == NAME]
+    assert len(written_back) > 10
+    books = [moment.books[1].counters for moment in life.moments if moment.books[1] is not None]
+    assert books[-1].dropped.keys() == {"bound", "too_large"}
+    assert any(after.settled_readings < before.settled_readings for before, after in pairwise(books)), "taken back"
+    known = life.moments[-1].after
+    assert known.told.gaps
+    assert known.gone.bodies
 
 
 def test_a_power_cut_at_any_sync_loses_nothing(tmp_path: Path) -> None:
