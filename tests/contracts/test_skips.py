@@ -34,7 +34,7 @@ def test_skips_are_counted_by_tool_and_may_fail_the_session(tmp_path: Path, no_s
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), NO_SKIPS: no_skips},
