@@ -1,4 +1,4 @@
-"""`make bench-fleet`: a thousand gateways that lose their broker and come back at once.
+"""`make bench-fleet`: a thousand gateways that lose their broker, or their server, and come back at once.
 
 Broker, PostgreSQL (fsync on), ingest server and `heal7-iot simulate` are processes on one machine. The broker is killed
 and started again, after a short and after longer outages; sampled twice a second, and drawn. At the end the table is
@@ -235,7 +235,7 @@ def measure(directory: Path, plan: Plan, dsn: str, picture: Path | None) -> dict
         console.print((directory / log).read_text()[-2000:], markup=False, highlight=False)
     samples = with_latency(sampler.samples, dsn, began_at_us)
     if picture is not None:
-        title = f"{plan.gateways:,} gateways lose their broker and come back"
+        title = f"{plan.gateways:,} gateways lose their broker, then their server, and come back"
         draw(samples, picture, title, marks=sampler.marks, measures=["memory (MB)", "CPU (% of a core)"])
     wrong = faults(dsn, plan, outcome)
     found = books(dsn)

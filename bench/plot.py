@@ -20,7 +20,7 @@ MEASURES: dict[str, Callable[[ProcessSample], float]] = {
 _K = TypeVar("_K")
 _WIDTH_IN = 9.0
 _PANEL_IN = 1.7
-_DPI = 80
+_DPI = 72
 _POINTS = 800
 """Points of a line at most: more are not seen at this width, and make a picture of hours large."""
 _MARKS = 40

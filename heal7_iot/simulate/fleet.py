@@ -26,7 +26,8 @@ _FAREWELL_S = 15.0
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The fleet at one moment. Readings and batches since the start. attempts: to connect. online: gateways that know
-    of a server. live_…: seconds from sealing to the receipt of batches that had both in one session, in the last 5 s.
+    of a server. live_…: seconds from sealing to the receipt of batches that had both while the server was there, in
+    the last 5 s.
     """
 
     at_s: float
@@ -50,7 +51,7 @@ class Progress:
 class Outcome:
     """What it came to. Readings, but for batches and resent (batches). began_at_us: Unix µs at which the plan began.
 
-    Seconds from sealing to the receipt: live_… of batches that had both in one session, every_… of all.
+    Seconds from sealing to the receipt: live_… of batches that had both while the server was there, every_… of all.
     """
 
     seconds: float
@@ -99,7 +100,10 @@ class Fleet:
                 for number, gateway in enumerate(self.gateways)
             ]
             reading = [tasks.create_task(gateway.read(stop), name=f"read {gateway.name}") for gateway in self.gateways]
-            tidying = tasks.create_task(self._tidy(), name="tidy")
+            background = [
+                tasks.create_task(self._tidy(), name="tidy"),
+                tasks.create_task(self._notice(), name="notice"),
+            ]
             outages = None
             if self._plan.outage is not None:
                 outages = tasks.create_task(self._interrupt(self._plan.outage), name="outages")
@@ -116,7 +120,7 @@ class Fleet:
             for gateway in self.gateways:
                 gateway.uplink.finish()
             await asyncio.wait(uplinks, timeout=_FAREWELL_S)
-            left = {task for task in (*uplinks, tidying) if not task.done()}
+            left = {task for task in (*uplinks, *background) if not task.done()}
             while left:
                 for task in left:
                     task.cancel()
@@ -179,6 +183,12 @@ class Fleet:
                 gateway.spool.tidy()
                 # Each at a time of its own, or the whole fleet would pause for all of them.
                 await asyncio.sleep(_TIDY_EVERY_S / len(self.gateways))
+
+    async def _notice(self) -> None:
+        while True:
+            for gateway in self.gateways:
+                gateway.notice()
+            await asyncio.sleep(_LOOK_S)
 
     async def _interrupt(self, outage: Outage) -> None:
         dice = random.Random(f"outages {self._plan.seed}")

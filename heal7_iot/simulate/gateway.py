@@ -39,8 +39,10 @@ class SimulatedGateway:
         self.name = plan.gateway(number)
         self.sensors = Sensors(plan, course, number, began_us)
         self.link = Link()
-        self.spool = MemorySpool(clock, every, live, self._session)
+        self.spool = MemorySpool(clock, every, live, self._presence)
         self._clock = clock
+        self._online = False
+        self._lost = 0  # how often the server went while the connection stayed
         self._batcher = Batcher(batch.linger_s, batch.max_readings)
         self.uplink = Uplink(
             self.name,
@@ -69,9 +71,15 @@ class SimulatedGateway:
             self.spool.seal(sealed)
             self.uplink.wake()
 
-    def _session(self) -> int | None:
+    def notice(self) -> None:
+        """Whether the server has gone; to be called often."""
+        online = self.uplink.state.server_online
+        self._lost += self._online and not online
+        self._online = online
+
+    def _presence(self) -> tuple[int, int] | None:
         state = self.uplink.state
-        return state.sessions if state.server_online else None
+        return (state.sessions, self._lost) if state.server_online else None
 
     def close(self) -> None:
         self.spool.close()

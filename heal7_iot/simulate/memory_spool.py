@@ -31,23 +31,25 @@ _PAST_WINDOW_S = 2 * 3600.0
 class _Sealed:
     at_s: float
     readings: int
-    session: int | None
+    presence: tuple[int, int] | None
 
 
 class MemorySpool:
     """A `SpoolRunner`. To be closed.
 
-    every: told how long each batch took from `seal` to its receipt; live: the same of those that were sealed and
-    settled in one session. session: the number of the one that sees a server now, None where none does.
+    every: told how long each batch took from `seal` to its receipt; live: the same of those that had both while the
+    server was there. presence: which time it is that a server is there; None while none is.
     """
 
-    def __init__(self, clock: Clock, every: Latencies, live: Latencies, session: Callable[[], int | None]) -> None:
+    def __init__(
+        self, clock: Clock, every: Latencies, live: Latencies, presence: Callable[[], tuple[int, int] | None]
+    ) -> None:
         options = SpoolOptions(BOUND_BYTES, replay_window_s=0.0, reserve_bytes=0)
         self._spool = Spool.open(_MEMORY, options, Boot("simulated", clock.now_us()), clock.wall_s())
         self._spool.set_anchor(clock.read_anchor())
         self._clock = clock
         self._every, self._live = every, live
-        self._session = session
+        self._presence = presence
         self._held = self._spool.held
         self._open = RangeSet()
         self._sealed: dict[int, _Sealed] = {}  # by seq
@@ -82,7 +84,7 @@ class MemorySpool:
             identity = self._spool.append(one.body, one.readings, one.first_us, one.last_us)
             assert identity is not None, "memory is never a full disk"
             self._open |= RangeSet.of([identity.seq])
-            self._sealed[identity.seq] = _Sealed(now_s, one.readings, self._session())
+            self._sealed[identity.seq] = _Sealed(now_s, one.readings, self._presence())
 
     def tidy(self) -> None:
         """Tells of what was dropped, and gives back the memory of what is settled. Call it now and then."""
@@ -104,7 +106,7 @@ class MemorySpool:
         for seq in settled.members():
             sealed = self._sealed.pop(seq)
             self._every.add(now_s - sealed.at_s, now_s)
-            if sealed.session is not None and sealed.session == self._session():
+            if sealed.presence is not None and sealed.presence == self._presence():
                 self._live.add(now_s - sealed.at_s, now_s)
             self.settled_readings += sealed.readings
         self._open -= settled

@@ -294,7 +294,10 @@ class Line:
         expected = Counter((d, c, v) for b in sealed.values() if b.kind == Kind.DATA for d, c, v, _ in b.readings)
         rows = self.rows()
         self.assert_no_row_twice()
-        assert Counter((d, c, v) for d, c, v, _ in rows.elements()) == expected
+        there = Counter((d, c, v) for d, c, v, _ in rows.elements())
+        missing, strange = expected - there, there - expected
+        assert not missing, f"sealed, but not in the table: {missing.total()}, as {sorted(missing)[:5]}"
+        assert not strange, f"in the table, but not sealed: {strange.total()}, as {sorted(strange)[:5]}"
         assert sum(expected.values()) == self.committed()
 
 
