@@ -29,8 +29,7 @@ from bench.line import fresh_database, mosquitto, workers
 from bench.outage import Prepared, faults, prepare
 from bench.plot import draw
 from bench.sampling import Gauge, Sampler
-from device_drivers.serial_line.plantower import Frame
-from device_drivers.simulator.plantower import FIRMWARE, EmulatedPms5003
+from device_drivers.simulator.steady import SteadySensors
 from heal7_iot.demo.books import SpoolBook, read_spool
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 
@@ -41,32 +40,6 @@ LATEST_S = 5.0
 """… and a live reading be no older than this when it can be read."""
 _PATIENCE_S = 4 * 3600.0
 console = Console(stderr=True)
-
-
-class Live:
-    """Sensors that send a frame each, so many times a second, until closed."""
-
-    def __init__(self, directory: Path, sensors: int, frames_per_s: float) -> None:
-        self.sensors = [EmulatedPms5003(directory, f"D{n:04d}") for n in range(sensors)]
-        self.frames = 0
-        self._pause_s = 1 / frames_per_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sensors", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._pause_s):
-            self.frames += 1
-            high, low = divmod(self.frames, 50_000)
-            for sensor in self.sensors:
-                # A counter, so that two frames that were read in one moment are still two.
-                sensor.send(Frame(pm1=high, particles_0_3=low, version=FIRMWARE))
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        for sensor in self.sensors:
-            sensor.close()
 
 
 class Watch:
@@ -104,7 +77,7 @@ class Watch:
 
 
 @contextmanager
-def gateway(directory: Path, port: int, live: Live) -> Iterator[psutil.Popen]:
+def gateway(directory: Path, port: int, live: SteadySensors) -> Iterator[psutil.Popen]:
     """The real daemon, as it is configured by default; ended as systemd does."""
     config = directory / "gateway.toml"
     drivers = "".join(
@@ -130,10 +103,10 @@ def measure(
 ) -> dict[str, object]:
     spool = directory / "state" / "spool.sqlite3"
     file_mb = spool.stat().st_size / 1e6
-    live = Live(directory, 4, readings_per_s / READINGS_PER_FRAME / 4)
+    live = SteadySensors(directory, [f"D{n:04d}" for n in range(4)], readings_per_s / READINGS_PER_FRAME / 4)
     watch = Watch(dsn, prepared.epoch)
     gauges = [
-        Gauge("live reading's age (s)", "", lambda: watch.age_s),
+        Gauge("live reading's age (s)", "", lambda: None if live.closed else watch.age_s),
         Gauge("drained (%)", "", lambda: 100 * watch.drained / prepared.readings),
     ]
     with workers(directory, port, dsn, 1) as servers:

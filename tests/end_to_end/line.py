@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,8 +19,7 @@ from typing import Any
 
 import psycopg
 
-from device_drivers.serial_line.plantower import Frame
-from device_drivers.simulator.plantower import FIRMWARE, EmulatedPms5003
+from device_drivers.simulator.steady import SteadySensors
 from gateway.link.anchor import Anchor, ClockSource
 from gateway.link.wire import Batch, Body, Envelope, Kind, decode_series
 from heal7_iot.embedded.postgres import EmbeddedPostgres
@@ -43,32 +41,6 @@ class SealedBatch:
     readings: tuple[tuple[str, str, float, int], ...]
 
 
-class Sensors:
-    """Emulated PMS5003s, driven by a thread; frames count up."""
-
-    def __init__(self, directory: Path, count: int, frames_per_s: float) -> None:
-        self.sensors = [EmulatedPms5003(directory, f"T{n:04d}") for n in range(count)]
-        self.sent = 0
-        self._pause_s = 1 / frames_per_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sensors", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._pause_s):
-            self.sent += 1
-            high, low = divmod(self.sent, 50_000)
-            for sensor in self.sensors:
-                sensor.send(Frame(pm1=high, particles_0_3=low, version=FIRMWARE))
-
-    def close(self) -> None:
-        """The last frame has been sent; may be called again."""
-        self._stop.set()
-        self._thread.join()
-        for sensor in self.sensors:
-            sensor.close()
-
-
 class Line:
     """Starts nothing by itself; `close` ends whatever runs."""
 
@@ -81,7 +53,7 @@ class Line:
         self.dsn = self.postgres.dsn()
         self._command(["db", "migrate", "--dsn", self.dsn])
         self.broker: Broker = start_mosquitto(directory)
-        self.sensors = Sensors(directory, sensors, frames_per_s)
+        self.sensors = SteadySensors(directory, [f"T{n:04d}" for n in range(sensors)], frames_per_s)
         self.ingest: subprocess.Popen[bytes] | None = None
         self.gateway: subprocess.Popen[bytes] | None = None
         self.state = directory / "state"

@@ -21,7 +21,7 @@ import paho.mqtt.client as mqtt
 import psycopg
 from paho.mqtt.enums import CallbackAPIVersion
 
-from device_drivers.simulator.plantower import EmulatedPms5003
+from device_drivers.simulator.steady import SteadySensors
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from tests.faults.oracle import Oracle, Verdict
 from tests.faults.proxy import Link, Proxy
@@ -62,40 +62,6 @@ class Pace:
 
 HASTY = Pace()
 """Every wait is short, so that many faults find something to break."""
-
-
-class Sensors:
-    """Emulated sensors, driven by a thread. Their frames count up; `pause` holds them."""
-
-    def __init__(self, directory: Path, gateways: int, each: int, frames_per_s: float) -> None:
-        self.of = [[EmulatedPms5003(directory, f"G{g}S{s}") for s in range(each)] for g in range(gateways)]
-        self.sent = 0
-        self._pause_s = 1 / frames_per_s
-        self._running = threading.Event()
-        self._running.set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sensors", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._pause_s):
-            if self._running.is_set():
-                self.sent += 1
-                for sensor in (one for each in self.of for one in each):
-                    sensor.send(frame(self.sent))
-
-    def pause(self) -> None:
-        self._running.clear()
-        time.sleep(2 * self._pause_s)
-
-    def resume(self) -> None:
-        self._running.set()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        for sensor in (one for each in self.of for one in each):
-            sensor.close()
 
 
 @dataclass(slots=True)
@@ -229,7 +195,9 @@ class Center:
         self.broker: Broker = start_mosquitto(directory, settings=_BROKER)
         self.replayer = Replayer(self.broker.port)
         self.receipt_audit = ReceiptAudit(self.broker.port, self.dsn, self.oracle.complain)
-        self.sensors = Sensors(directory, gateways, sensors, pace.frames_per_s)
+        self.sensors_each = sensors
+        serials = [f"G{g}S{s}" for g in range(gateways) for s in range(sensors)]
+        self.sensors = SteadySensors(directory, serials, pace.frames_per_s, frame)
         self.workers = [self._worker(n) for n in range(3)]
         self.gateways = [self._gateway(n) for n in range(gateways)]
         for worker in self.workers[:workers]:
@@ -294,9 +262,10 @@ class Center:
             gateway.environment = _faketime(
                 library, {"FAKETIME_TIMESTAMP_FILE": str(gateway.clock), "FAKETIME_CACHE_DURATION": "1"}
             )
+        mine = self.sensors.sensors[number * self.sensors_each :][: self.sensors_each]
         drivers = "".join(
             f'[[driver]]\nkind = "pms5003"\ndevice = "air-{number}-{n}"\nport = "{sensor.link}"\n'
-            for n, sensor in enumerate(self.sensors.of[number])
+            for n, sensor in enumerate(mine)
         )
         config.write_text(
             f'[gateway]\nsite = "{SITE}"\nname = "gw-{number}"\nstate_dir = "{gateway.state}"\n'

@@ -122,6 +122,60 @@ async def spool_of(tmp_path: Path, batches: int) -> AsyncIterator[WatchedSpool]:
         yield spool
 
 
+def server(state: Literal["online", "offline"]) -> bytes:
+    return ServerStatus(state=state, wire=(1,), ledger=LEDGER, worker="w").payload()
+
+
+def answer(status: bytes, settled: RangeSet) -> bytes:
+    nonce = parse(Status, status).nonce
+    return Receipt(ledger=LEDGER, epochs=(EpochReceipt(epoch=EPOCH, settled=settled),), nonce=nonce).payload()
+
+
+@dataclass
+class Talk:
+    """A conversation that runs. say_…: what it hears from below."""
+
+    conversation: Conversation
+    session: HeldSession
+    state: UplinkState
+    wake: asyncio.Event
+
+    def say_server(self, state: Literal["online", "offline"]) -> None:
+        self.session.say(SPEAKER.topics.server_status, server(state))
+
+    def say_settled(self, status: int, settled: RangeSet) -> None:
+        """Answers the status of that number."""
+        self.session.say(SPEAKER.topics.receipt(NAME), answer(self.session.of("status")[status], settled))
+
+
+@asynccontextmanager
+async def talking(
+    spool: WatchedSpool, *, heartbeat_s: float = 30.0, audit_wait_s: float = 0.0, draw: float = 1.0
+) -> AsyncIterator[Talk]:
+    """draw: what chance says, 0 … 1, each time."""
+    session, state, wake, beats = HeldSession(at_once), UplinkState(), asyncio.Event(), count()
+    conversation = Conversation(
+        session,
+        SPEAKER,
+        UplinkOptions(heartbeat_s=heartbeat_s, spread_s=0.0, audit_wait_s=audit_wait_s),
+        spool,
+        Window(LIMITS),
+        Time().clock(),
+        state,
+        lambda: next(beats),
+        wake,
+        asyncio.Event(),
+        lambda: None,
+        draw=lambda: draw,
+    )
+    running = asyncio.create_task(conversation.run())
+    try:
+        yield Talk(conversation, session, state, wake)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
 async def test_a_receipt_that_overtakes_a_resend_ends_nothing(tmp_path: Path) -> None:
     """It ended the daemon with a KeyError: the later batch was still with the broker, and so was not looked up."""
     never = asyncio.Event()
@@ -178,7 +232,6 @@ async def test_a_receipt_that_overtakes_a_resend_ends_nothing(tmp_path: Path) ->
 
 async def test_a_heartbeat_that_crosses_an_answer_keeps_its_own_audit(tmp_path: Path) -> None:
     """The answer to the status before it took the question away: what a database had lost was not sent again."""
-    options = UplinkOptions(heartbeat_s=30.0, spread_s=0.0, audit_wait_s=0.0)
     gate, held = asyncio.Event(), asyncio.Event()
 
     async def hold_receipts(_: object, within_s: float) -> None:
@@ -186,128 +239,58 @@ async def test_a_heartbeat_that_crosses_an_answer_keeps_its_own_audit(tmp_path: 
             held.set()
             await gate.wait()
 
-    def answer(status: bytes, settled: RangeSet) -> bytes:
-        nonce = parse(Status, status).nonce
-        return Receipt(ledger=LEDGER, epochs=(EpochReceipt(epoch=EPOCH, settled=settled),), nonce=nonce).payload()
-
-    async with spool_of(tmp_path, 1) as spool, asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_S), spool_of(tmp_path, 1) as spool:
         await spool.run(lambda s: s.apply_receipt(LEDGER, {EPOCH: RangeSet.below(1)}, WALL_S))
-        session, state, beats, finishing = HeldSession(at_once), UplinkState(), count(), asyncio.Event()
-        talk = Conversation(
-            session,
-            SPEAKER,
-            options,
-            spool,
-            Window(LIMITS),
-            Time().clock(),
-            state,
-            lambda: next(beats),
-            asyncio.Event(),
-            finishing,
-            lambda: None,
-            draw=lambda: 1.0,
-        )
-        running = asyncio.create_task(talk.run())
-        topics = SPEAKER.topics
-        session.say(topics.server_status, ServerStatus(state="online", wire=(1,), ledger=LEDGER, worker="w").payload())
-        await session.until("status", 1)
-        spool.after = hold_receipts
-        session.say(topics.receipt(NAME), answer(session.of("status")[0], RangeSet.below(1)))
-        await held.wait()
-        talk.ask()
-        await session.until("status", 2)
-        gate.set()
-        # The second answer comes from a backup that knows nothing of it.
-        session.say(topics.receipt(NAME), answer(session.of("status")[1], RangeSet()))
-        await session.until("batch", 1)
-        assert state.taken_back == 1
-        finishing.set()
-        running.cancel()
-        await asyncio.wait([running])
+        async with talking(spool) as talk:
+            talk.say_server("online")
+            await talk.session.until("status", 1)
+            spool.after = hold_receipts
+            talk.say_settled(0, RangeSet.below(1))
+            await held.wait()
+            talk.conversation.ask()
+            await talk.session.until("status", 2)
+            gate.set()
+            # The second answer comes from a backup that knows nothing of it.
+            talk.say_settled(1, RangeSet())
+            await talk.session.until("batch", 1)
+            assert talk.state.taken_back == 1
 
 
 async def test_gateways_that_came_back_together_do_not_beat_together(tmp_path: Path) -> None:
     """A thousand heartbeats in one second, every half minute, kept the server from live batches for seconds."""
-    options = UplinkOptions(heartbeat_s=30.0, spread_s=0.0, audit_wait_s=0.0)
-    async with spool_of(tmp_path, 0) as spool, asyncio.timeout(PATIENCE_S):
-        session, beats = HeldSession(at_once), count()
-        talk = Conversation(
-            session,
-            SPEAKER,
-            options,
-            spool,
-            Window(LIMITS),
-            Time().clock(),
-            UplinkState(),
-            lambda: next(beats),
-            asyncio.Event(),
-            asyncio.Event(),
-            lambda: None,
-            draw=lambda: 0.001,
-        )
-        running = asyncio.create_task(talk.run())
-        online = ServerStatus(state="online", wire=(1,), ledger=LEDGER, worker="w").payload()
-        session.say(SPEAKER.topics.server_status, online)
+    async with asyncio.timeout(PATIENCE_S), spool_of(tmp_path, 0) as spool, talking(spool, draw=0.001) as talk:
+        talk.say_server("online")
         # The opening, and the beat that chance has put 30 ms after it.
-        await session.until("status", 2)
+        await talk.session.until("status", 2)
         # From then on they are half a minute apart, whatever chance says.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.5):
-                await session.until("status", 3)
-        assert len(session.of("status")) == 2
-        running.cancel()
-        await asyncio.wait([running])
+                await talk.session.until("status", 3)
+        assert len(talk.session.of("status")) == 2
 
 
 async def test_what_was_sealed_while_the_server_was_away_is_not_sent_all_at_once(tmp_path: Path) -> None:
     """It counted as live: a fleet whose server came back overflowed the broker's queue in the same moment."""
-    options = UplinkOptions(heartbeat_s=30.0, spread_s=0.0, audit_wait_s=60.0)
-    topics = SPEAKER.topics
-
-    def server(state: Literal["online", "offline"]) -> bytes:
-        return ServerStatus(state=state, wire=(1,), ledger=LEDGER, worker="w").payload()
-
-    def answer(status: bytes, settled: RangeSet) -> bytes:
-        nonce = parse(Status, status).nonce
-        return Receipt(ledger=LEDGER, epochs=(EpochReceipt(epoch=EPOCH, settled=settled),), nonce=nonce).payload()
-
-    async with spool_of(tmp_path, 0) as spool, asyncio.timeout(PATIENCE_S):
-        session, state, wake, beats = HeldSession(at_once), UplinkState(), asyncio.Event(), count()
-        talk = Conversation(
-            session,
-            SPEAKER,
-            options,
-            spool,
-            Window(LIMITS),
-            Time().clock(),
-            state,
-            lambda: next(beats),
-            wake,
-            asyncio.Event(),
-            lambda: None,
-            draw=lambda: 1.0,
-        )
-        running = asyncio.create_task(talk.run())
-        session.say(topics.server_status, server("online"))
+    async with asyncio.timeout(PATIENCE_S), spool_of(tmp_path, 0) as spool, talking(spool, audit_wait_s=60.0) as talk:
+        session, state = talk.session, talk.state
+        talk.say_server("online")
         await session.until("status", 1)
-        session.say(topics.receipt(NAME), answer(session.of("status")[0], RangeSet()))
-        session.say(topics.server_status, server("offline"))
+        talk.say_settled(0, RangeSet())
+        talk.say_server("offline")
         while state.server_online or state.receipts == 0:  # noqa: ASYNC110 -- no event tells when both were heard
             await asyncio.sleep(0.01)
         for seq in range(20):
             await spool.run(lambda s, seq=seq: sealed(s, 3, seed=seq))  # type: ignore[misc]
-        wake.set()
-        session.say(topics.server_status, server("online"))
+        talk.wake.set()
+        talk.say_server("online")
         await session.until("status", 2)
         # What is sealed from now on is live, and does not wait for the books.
         await spool.run(lambda s: sealed(s, 3, seed=20))
-        wake.set()
+        talk.wake.set()
         await session.until("batch", 1)
-        session.say(topics.receipt(NAME), answer(session.of("status")[1], RangeSet()))
+        talk.say_settled(1, RangeSet())
         await session.until("batch", 2)
-        session.say(topics.receipt(NAME), answer(session.of("status")[0], RangeSet.below(1)))
+        talk.say_settled(0, RangeSet.below(1))
         await session.until("batch", 4)
-        running.cancel()
-        await asyncio.wait([running])
         seqs = [decode(payload, NAME).envelope.seq for payload in session.of("batch")]
         assert seqs == [20, 0, 1, 2]
