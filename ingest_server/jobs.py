@@ -21,6 +21,7 @@ _SILENCE_EVERY_S = 30
 _AHEAD_EVERY_H = 6
 _PRUNE_EVERY_H = 1
 
+_NAMED = 10
 _INSTANCES_DAYS = 1.0
 # A process that was silent for longer and speaks again is a new one to us: two that share a name show all the same.
 
@@ -68,8 +69,11 @@ class Jobs:
         await self._options.partitions().make_ahead(connection, self._wall_us())
 
     async def _mark_silent(self, connection: Connection) -> None:
-        for name in await mark_silent(connection):
-            log.error("gateway %s fell silent: no heartbeat, no last will", name)
+        names = sorted(await mark_silent(connection))
+        if names:
+            # One line: a broker that was away for long silences a whole fleet at once.
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            log.error("fell silent (no heartbeat, no last will): %s%s", ", ".join(names[:_NAMED]), more)
 
     async def _prune(self, connection: Connection) -> None:
         entries = await prune_replayed(connection, self._keep_replayed_days)

@@ -356,6 +356,23 @@ async def test_it_stops_while_its_database_is_away(mosquitto: Broker) -> None:
         assert server.pid
 
 
+async def test_a_fleet_that_fell_silent_is_one_line(
+    database: Database, config: IngestConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker that was away for long silences all at once: a line each would bury what is wrong."""
+    database.query(
+        "INSERT INTO iot_service.gateways (name, state, instance, last_heartbeat_at)"
+        " SELECT format('seoul-1/room-%s', n), 'online', 5, now() - interval '1 hour' FROM generate_series(100, 111) n"
+    )
+    online = "SELECT count(*) FROM iot_service.gateways WHERE state = 'online'"
+    async with serving(config), asyncio.timeout(PATIENCE_S):
+        while database.one(online) or "fell silent" not in caplog.text:  # noqa: ASYNC110 -- PostgreSQL has no event for it
+            await asyncio.sleep(0.01)
+    (told,) = [record.getMessage() for record in caplog.records if "fell silent" in record.getMessage()]
+    assert "seoul-1/room-100, seoul-1/room-101" in told
+    assert told.endswith("seoul-1/room-109 and 2 more")
+
+
 async def test_jobs_run_by_the_clock(database: Database, config: IngestConfig) -> None:
     """At the start, too: room is made ahead, and who fell silent while the server was away is marked."""
     database.query(
