@@ -274,7 +274,8 @@ class Conversation:
         # Without an answer old batches go anyway: what is settled already is recognised by the ledger.
         await either(self._answered, self._options.audit_wait_s)
         await either(self._finishing, self._draw() * self._options.spread_s)
-        if self._online:
+        # Not where it went and came back meanwhile, perhaps with another database: the books are compared anew first.
+        if self._online and not self._round_wanted.is_set():
             self._sending.open_backlog()
             self._state.session = "sending"
 

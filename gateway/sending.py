@@ -92,6 +92,8 @@ class Sending:
             self._backlog_open = False
             # What is sealed while it is away is no longer live: a fleet would send all of that in the same moment.
             self._start_at = None
+            # What is being read from the disk for it is not to be sent, either.
+            self._view += 1
         self._online = online
         self._wake.set()
 
@@ -112,7 +114,12 @@ class Sending:
             self._wake.set()
 
     def start_over(self, start_at: Start) -> None:
-        """From here on, live is what is sealed next, and the backlog is looked through from its beginning."""
+        """From here on, live is what is sealed next, and the backlog is looked through from its beginning.
+
+        Nothing while the server is away: who calls this may have waited for the disk meanwhile.
+        """
+        if not self._online:
+            return
         self._start_at = start_at
         self._view += 1
         self._cursors = {Lane.LIVE: start_at.before, Lane.BACKLOG: None}
@@ -132,8 +139,10 @@ class Sending:
                 except SpoolUnavailable as error:
                     self._tell_disk("nothing can be sent", error)
                     await asyncio.sleep(DISK_RETRY_S)
-                    # What was picked and not started is looked for again; what is under way is left out.
-                    self.start_over(self._start_at)
+                    # What was picked and not started is looked for again; what is under way is left out. (Where the
+                    # server has gone meanwhile, there is nothing to begin with until it comes back.)
+                    if self._start_at is not None:
+                        self.start_over(self._start_at)
             self._tell()
             if self._finishing.is_set() and exhausted and not (self._online and len(self._window)):
                 self.drained.set()
@@ -158,6 +167,8 @@ class Sending:
                 payload = wire.encode(batch)
                 if await self._refused_for_size(stored.identity, payload):
                     continue
+                if self._view != view:
+                    break
                 if self._window.sent(lane, stored, self._clock.now_s()):
                     self._state.sent += 1
                     self._start(stored.identity, payload, tasks)
@@ -177,6 +188,8 @@ class Sending:
                 if batch is None:
                     self._window.forget(identity)
                     continue
+                if not self._online:
+                    return
                 if identity not in self._window:
                     continue  # settled while the disk was read
                 self._state.resent += 1

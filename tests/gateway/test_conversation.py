@@ -10,6 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import pytest
+
+import gateway.sending
 from gateway.clock import Clock
 from gateway.config import UplinkOptions
 from gateway.conversation import Conversation
@@ -19,8 +22,9 @@ from gateway.link.session import Session
 from gateway.link.status import ServerStatus, Status, parse
 from gateway.link.topics import Topics
 from gateway.link.wire import decode
-from gateway.sending import Sending, start_of
+from gateway.sending import Sending, _Pick, start_of
 from gateway.speaker import Speaker
+from gateway.spool.errors import SpoolUnavailable
 from gateway.spool.store import Spool
 from gateway.spool.thread import SpoolThread
 from gateway.spool.values import Boot, Identity
@@ -176,6 +180,11 @@ async def talking(
         await asyncio.wait([running])
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 -- no event tells
+        await asyncio.sleep(0.01)
+
+
 async def test_a_receipt_that_overtakes_a_resend_ends_nothing(tmp_path: Path) -> None:
     """It ended the daemon with a KeyError: the later batch was still with the broker, and so was not looked up."""
     never = asyncio.Event()
@@ -202,8 +211,8 @@ async def test_a_receipt_that_overtakes_a_resend_ends_nothing(tmp_path: Path) ->
             asyncio.Event(),
             lambda what, error: None,
         )
-        sending.start_over(await spool.run(start_of))
         sending.server_is(True)
+        sending.start_over(await spool.run(start_of))
         async with asyncio.TaskGroup() as tasks:
             loop = tasks.create_task(sending.run(tasks))
             for seq in range(2):
@@ -277,8 +286,7 @@ async def test_what_was_sealed_while_the_server_was_away_is_not_sent_all_at_once
         await session.until("status", 1)
         talk.say_settled(0, RangeSet())
         talk.say_server("offline")
-        while state.server_online or state.receipts == 0:  # noqa: ASYNC110 -- no event tells when both were heard
-            await asyncio.sleep(0.01)
+        await until(lambda: not state.server_online and state.receipts > 0)
         for seq in range(20):
             await spool.run(lambda s, seq=seq: sealed(s, 3, seed=seq))  # type: ignore[misc]
         talk.wake.set()
@@ -294,3 +302,59 @@ async def test_what_was_sealed_while_the_server_was_away_is_not_sent_all_at_once
         await session.until("batch", 4)
         seqs = [decode(payload, NAME).envelope.seq for payload in session.of("batch")]
         assert seqs == [20, 0, 1, 2]
+
+
+async def test_a_disk_that_fails_while_the_server_goes_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the daemon: what it meant to begin with once the disk answers was gone with the server."""
+    monkeypatch.setattr(gateway.sending, "DISK_RETRY_S", 0.05)
+    failed = asyncio.Event()
+
+    async def fail_once(work: object, _: float) -> None:
+        if isinstance(work, _Pick) and not failed.is_set():
+            failed.set()
+            talk.say_server("offline")
+            await until(lambda: not talk.state.server_online)
+            raise SpoolUnavailable("spool.sqlite3: disk I/O error")
+
+    async with asyncio.timeout(PATIENCE_S), spool_of(tmp_path, 0) as spool, talking(spool) as talk:
+        talk.say_server("online")
+        await talk.session.until("status", 1)
+        await spool.run(lambda s: sealed(s, 3))
+        spool.after = fail_once
+        talk.wake.set()
+        await failed.wait()
+        await asyncio.sleep(0.2)
+        assert not talk.session.of("batch")
+        talk.say_server("online")
+        await talk.session.until("status", 2)
+        talk.say_settled(1, RangeSet())
+        await talk.session.until("batch", 1)
+
+
+async def test_nothing_is_sent_that_was_read_while_the_server_went(tmp_path: Path) -> None:
+    reading = asyncio.Event()
+
+    async def hold(work: object, _: float) -> None:
+        if isinstance(work, _Pick) and not reading.is_set():
+            reading.set()
+            talk.say_server("offline")
+            await until(lambda: not talk.state.server_online)
+
+    async with asyncio.timeout(PATIENCE_S), spool_of(tmp_path, 0) as spool, talking(spool) as talk:
+        talk.say_server("online")
+        await until(lambda: talk.state.session == "sending")
+        # Whatever looks through the spool still, finds nothing.
+        await asyncio.sleep(0.1)
+        await spool.run(lambda s: sealed(s, 3))
+        spool.after = hold
+        talk.wake.set()
+        await reading.wait()
+        await asyncio.sleep(0.2)
+        talk.say_server("online")
+        await talk.session.until("status", 2)
+        talk.say_settled(1, RangeSet())
+        await talk.session.until("batch", 1)
+        levels = [topic.rpartition("/")[2] for topic, _ in talk.session.published]
+        assert levels.index("batch") > [n for n, level in enumerate(levels) if level == "status"][1]
