@@ -9,7 +9,7 @@ PLOT ?=
 ONLY ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-slow test-long test-mutations soak soak-day check format bench bench-fleet bench-drain lock clean tools
+.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain lock clean tools
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -17,16 +17,14 @@ demo: $(VENV)/ready ## the whole line on this machine; DURATION=20 ends by itsel
 	@exec $(BIN)/heal7-iot demo $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
 
 test: $(VENV)/ready tools ## all tests but the slow ones, in random order
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile -m "not slow and not long and not mutation" $(TESTS)
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile -m "not slow and not mutation" $(TESTS)
 
-test-slow: $(VENV)/ready tools ## longer faults
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow --no-header --durations=15 || [ $$? -eq 5 ]
+test-slow: $(VENV)/ready tools ## longer faults, models, power cuts and fleets at length; then test-mutations
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow --no-header --durations=15
+	@$(MAKE) --no-print-directory test-mutations
 
-test-long: $(VENV)/ready tools ## models, power cuts and fleets at length
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m long --no-header --durations=15
-
-test-mutations: $(VENV)/ready tools ## breach each promise: unit tests pass, the harness finds it (some 15 minutes)
-	$(BIN)/python -m pytest -q -m mutation --no-header
+test-mutations: $(VENV)/ready tools ## breach each promise: unit tests pass, the faults find it (some 10 minutes)
+	$(BIN)/python -m pytest -q -n 2 -m mutation --no-header --durations=5
 
 soak: $(VENV)/ready tools ## faults by chance for MINUTES, from SEED; PLOT=file.png, ONLY='kill gateway,cut commit'
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(PLOT),--plot $(PLOT)) $(if $(ONLY),--only '$(ONLY)')

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gateway.batcher import Batcher, Refused, Sealed
@@ -87,9 +87,11 @@ class Sealer:
         thinning = self._batcher.thinning
         if thinning.active and fill < END:
             log.info("the spool is %.0f %% full of what is not settled: every reading is sealed again", 100 * fill)
-            await self._store(self._batcher.end_thinning(), hold_back_us=0)
+            await self._store(self._batcher.end_thinning())
+            # Where the disk refuses that, an unclean stop is told of from a minute too early on.
+            await self._hold_back(0)
         # Not before the file says how far back an unclean stop would have to be told.
-        elif not thinning.active and fill >= BEGIN and await self._store([], hold_back_us=MINUTE_US) is not None:
+        elif not thinning.active and fill >= BEGIN and await self._hold_back(MINUTE_US):
             thinning.begin(self._clock.now_us())
             log.warning(
                 "the spool is %.0f %% full of what is not settled: from now on the first, the last, the least and the "
@@ -97,13 +99,21 @@ class Sealer:
                 100 * fill,
             )
 
-    async def _store(self, sealed: list[Sealed], *, hold_back_us: int | None = None) -> float | None:
+    async def _hold_back(self, us: int) -> bool:
+        try:
+            await self._spool.run(lambda spool: spool.hold_back(us))
+        except SpoolUnavailable:
+            # Readings wait for none of this: it is tried again with the next that are sealed.
+            return False
+        return True
+
+    async def _store(self, sealed: list[Sealed]) -> float | None:
         """Brings it to the spool, with all that was lost on the way here; how full the spool is then.
 
         None where there was nothing to bring, or a stop gave up on a disk that does not answer.
         """
         refused, overrun = self._batcher.refused(), self._queue.overrun()
-        if not sealed and refused is None and overrun is None and hold_back_us is None:
+        if not sealed and refused is None and overrun is None:
             return None
         if refused is not None:
             self._tell(refused)
@@ -114,7 +124,7 @@ class Sealer:
             self._batcher.thinning.align(anchor.offset_us)
         # What is left out was so for something that is sealed, soon or now: it need not be brought by itself.
         left_out = self._batcher.thinning.left_out()
-        put = _Put(anchor, sealed, refused, overrun, left_out, hold_back_us, self._clock.now_us())
+        put = _Put(anchor, [*map(_append, sealed), *_losses(refused, overrun, left_out, self._clock.now_us())])
         backoff = FullJitter(_RETRY_FIRST_S, _RETRY_LONGEST_S)
         tries = 0
         while True:
@@ -153,33 +163,57 @@ class Sealer:
         self.state.last_fault = refused.fault
 
 
-@dataclass(frozen=True, slots=True)
+_Step = Callable[[Spool], int]
+"""One call on the spool; how many readings found no room."""
+
+
+@dataclass(slots=True)
 class _Put:
-    """One transaction for all of it. hold_back_us: None where that stays as it is."""
+    """What goes to the spool together, in order; may be called until it succeeds.
+
+    On a full disk each step commits by itself, and a later one may fail: what has committed is not done again, else
+    readings would be there twice, under two identities.
+    """
 
     anchor: Anchor | None
-    sealed: list[Sealed]
-    refused: Refused | None
-    overrun: Overrun | None
-    left_out: LeftOut | None
-    hold_back_us: int | None
-    now_us: int
+    steps: list[_Step]
+    no_room: int = 0
+    """Of the steps that have committed, and are no longer among `steps`."""
 
     def __call__(self, spool: Spool) -> tuple[int, float]:
         """How many readings found no room, and how full the spool is."""
         spool.set_anchor(self.anchor)
-        no_room = 0
-        for one in self.sealed:
-            if spool.append(one.body, one.readings, one.first_us, one.last_us) is None:
-                no_room += one.readings
-        if self.refused is not None:
-            first_us = self.now_us if self.refused.first_us is None else self.refused.first_us
-            last_us = self.now_us if self.refused.last_us is None else self.refused.last_us
-            spool.record_loss("unencodable", self.refused.readings, first_us, last_us)
-        if self.overrun is not None:
-            spool.record_loss("overrun", None, self.overrun.from_us, self.overrun.to_us)
-        if self.left_out is not None:
-            spool.record_loss("thinned", self.left_out.readings, self.left_out.from_us, self.left_out.to_us)
-        if self.hold_back_us is not None:
-            spool.hold_back(self.hold_back_us)
+        no_room = self.no_room
+        for step in tuple(self.steps):
+            no_room += step(spool)
+            if not spool.in_group:
+                self.steps.remove(step)
+                self.no_room = no_room
         return no_room, spool.fill()
+
+
+def _append(one: Sealed) -> _Step:
+    def step(spool: Spool) -> int:
+        found = spool.append(one.body, one.readings, one.first_us, one.last_us)
+        return one.readings if found is None else 0
+
+    return step
+
+
+def _losses(refused: Refused | None, overrun: Overrun | None, left_out: LeftOut | None, now_us: int) -> Iterator[_Step]:
+    if refused is not None:
+        first_us = now_us if refused.first_us is None else refused.first_us
+        last_us = now_us if refused.last_us is None else refused.last_us
+        yield _loss("unencodable", refused.readings, first_us, last_us)
+    if overrun is not None:
+        yield _loss("overrun", None, overrun.from_us, overrun.to_us)
+    if left_out is not None:
+        yield _loss("thinned", left_out.readings, left_out.from_us, left_out.to_us)
+
+
+def _loss(reason: str, readings: int | None, from_us: int, to_us: int) -> _Step:
+    def step(spool: Spool) -> int:
+        spool.record_loss(reason, readings, from_us, to_us)
+        return 0
+
+    return step

@@ -136,6 +136,11 @@ class Spool:
         """
         return self._tx.group([partial(work, self) for work in works])
 
+    @property
+    def in_group(self) -> bool:
+        """Whether what is done now becomes durable only with the group around it."""
+        return self._connection.in_transaction
+
     # -- what comes in
 
     def append(self, body: Body, readings: int, first_us: int, last_us: int) -> Identity | None:

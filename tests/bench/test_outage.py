@@ -44,7 +44,7 @@ def test_a_prepared_spool_holds_what_an_outage_leaves(tmp_path: Path) -> None:
         spool.close()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_twenty_minutes_of_outage_arrive_beside_live_readings_each_once(line: Line) -> None:
     prepared = prepare(
         line.state,

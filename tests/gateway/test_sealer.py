@@ -12,18 +12,32 @@ from pathlib import Path
 import pytest
 
 from device_drivers.reading import Reading
-from gateway.batcher import Batcher
+from gateway.batcher import Batcher, Refused, Sealed
 from gateway.clock import RELEASED_S, Clock
 from gateway.collector import ReadingQueue
 from gateway.link.ranges import RangeSet
 from gateway.link.wire import Kind, unpack
-from gateway.sealer import Sealer
+from gateway.sealer import Sealer, _append, _losses, _Put
+from gateway.spool.errors import SpoolUnavailable
 from gateway.spool.store import Spool
 from gateway.spool.thread import SpoolThread
+from gateway.spool.transactions import NoRoom
 from gateway.spool.values import Boot, Counters, SpoolOptions
 from gateway.thinning import BEGIN, END, MINUTE_US
 from tests.gateway.scripted_driver import reading
-from tests.gateway.spool.support import GATEWAY, LEDGER, SMALL, WALL_S, Server, copy_files, everything, opened
+from tests.gateway.spool.support import (
+    ANCHOR,
+    GATEWAY,
+    LEDGER,
+    SMALL,
+    WALL_S,
+    Server,
+    body,
+    copy_files,
+    everything,
+    opened,
+    sealed,
+)
 
 PATIENCE_S = 30.0
 NEWEST = replace(SMALL, when_full="drop_newest")
@@ -223,3 +237,55 @@ async def test_what_finds_no_room_is_counted_and_said_once(tmp_path: Path, caplo
         await one.settle(whole.sealed_batches)
         await one.seconds(1, rng)
         assert caplog.text.count("readings find room in the spool again") == 1
+
+
+def test_a_repetition_on_a_full_disk_seals_nothing_twice(tmp_path: Path) -> None:
+    """There each step commits by itself: what came before one that failed was sealed again, under another identity."""
+    failures = 0
+
+    def fail_once_alone(spool: Spool) -> int:
+        nonlocal failures
+        if not spool.in_group and not failures:
+            failures += 1
+            raise SpoolUnavailable("spool.sqlite: disk I/O error")
+        return 0
+
+    with opened(tmp_path / "spool.sqlite") as spool:
+        for n in range(20):
+            sealed(spool, 1, n, size=20_000, seed=n)
+        spool.apply_receipt(LEDGER, {spool.epoch: RangeSet.below(20)}, WALL_S)  # these give room
+        bodies = [Sealed(body(20_000, 20 + n), 3, n, n) for n in range(2)]
+        lost = _losses(Refused(5, "fault", 0, 1), None, None, 0)
+        put = _Put(ANCHOR, [_append(bodies[0]), *lost, fail_once_alone, _append(bodies[1])])
+        (pages,) = spool._connection.execute("PRAGMA page_count").fetchone()
+        spool._connection.execute(f"PRAGMA max_page_count = {pages}")
+        (failed,) = spool.group([put])
+        assert isinstance(failed.error, SpoolUnavailable)
+        assert spool.usage().whole_file.sealed_batches == 21
+        (done,) = spool.group([put])
+        assert done.value == (0, spool.fill())
+        whole = spool.usage().whole_file
+        assert (whole.sealed_batches, whole.sealed_readings, whole.unsealed) == (22, 26, {"unencodable": 5})
+
+
+async def test_a_disk_that_cannot_note_that_readings_are_thinned_does_not_keep_them_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sealer tried again for ever, and what came meanwhile was lost without a number."""
+    refused = 0
+
+    def refuse(_: Spool, us: int) -> None:
+        nonlocal refused
+        refused += us == MINUTE_US
+        raise NoRoom("spool.sqlite: database or disk is full")
+
+    rng = random.Random(4)
+    async with feeding(tmp_path / "spool.sqlite", SMALL, thin=True) as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "hold_back", refuse)
+            while refused < 3:
+                await one.seconds(1, rng)
+        assert not one.thins()
+        assert (await one.whole_file()).sealed_readings == one.given
+        await one.seconds(1, rng)
+        assert one.thins()

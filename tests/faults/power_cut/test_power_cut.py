@@ -68,7 +68,7 @@ def test_a_power_cut_in_a_life_by_chance_loses_nothing(tmp_path: Path, pytestcon
     check_every_cut(tmp_path, seed)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10, 18))
 def test_power_cuts_in_longer_lives_lose_nothing(tmp_path: Path, seed: int) -> None:
     check_every_cut(tmp_path, seed, rounds=3)

@@ -500,5 +500,5 @@ class LongerLives(SpoolMachine):
     """The same, more often and for longer."""
 
 
-TestLongerLives = pytest.mark.long(LongerLives.TestCase)
+TestLongerLives = pytest.mark.slow(LongerLives.TestCase)
 TestLongerLives.settings = settings(TestSpool.settings, max_examples=120, stateful_step_count=80)

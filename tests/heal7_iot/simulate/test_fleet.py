@@ -147,7 +147,7 @@ async def test_a_table_that_is_wrong_is_found_wrong(server: Database, mosquitto:
         assert faults(server.dsn, plan, outcome) == [], harm
 
 
-@pytest.mark.long
+@pytest.mark.slow
 async def test_three_hundred_gateways_through_restarts_of_their_broker(
     server: Database, mosquitto: Broker, tmp_path: Path
 ) -> None:
