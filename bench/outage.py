@@ -39,9 +39,12 @@ SELECT count(*), count(DISTINCT number),
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """began_at_us: Unix µs of the first reading; step_us: between two; epoch: of the spool that holds them."""
+    """seconds: how long the outage lasted. began_at_us: Unix µs of the first reading; step_us: between two; epoch: of
+    the spool that holds them.
+    """
 
     epoch: int
+    seconds: int
     batches: int
     readings: int
     began_at_us: int
@@ -77,7 +80,7 @@ def prepare(
             for outcome in spool.group(works):
                 if outcome.error is not None:
                     raise outcome.error
-        return Prepared(spool.epoch, seconds, seconds * readings_per_s, began_at_us, step_us)
+        return Prepared(spool.epoch, seconds, seconds, seconds * readings_per_s, began_at_us, step_us)
     finally:
         spool.close()
 

@@ -96,12 +96,11 @@ class Batcher:
 
     def add(self, readings: Iterable[Reading], now_s: float) -> list[Sealed]:
         """Takes readings; gives the batches that they filled."""
-        if self.thinning.active:
-            readings = self.thinning.pick(self._sound(readings), round(now_s * 1e6))
-        return self._add(readings, now_s)
+        sound = self._sound(readings)
+        return self._add(self.thinning.pick(sound, round(now_s * 1e6)) if self.thinning.active else sound, now_s)
 
     def _sound(self, readings: Iterable[Reading]) -> Iterator[Reading]:
-        # Values are compared, and a driver's bug may give anything for one.
+        # Judged before anything else: values are compared, and a driver's bug may give anything for one.
         for reading in readings:
             fault = self._fault(reading)
             if fault is None:
@@ -112,10 +111,6 @@ class Batcher:
     def _add(self, readings: Iterable[Reading], now_s: float) -> list[Sealed]:
         sealed: list[Sealed] = []
         for reading in readings:
-            fault = self._fault(reading)
-            if fault is not None:
-                self._refuse(reading, fault)
-                continue
             size, new = self._sizes(reading)
             full = len(self._waiting) >= self._max_readings or (new and len(self._series) >= wire.MAX_SERIES)
             # The sum bounds the body from above, as zstd is used only where it is smaller.

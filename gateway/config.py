@@ -78,8 +78,9 @@ class ClockOptions(BaseModel):
 class UplinkOptions(BaseModel):
     """How much is under way to the server, and how patient the gateway is.
 
-    live: batches sealed since the connection; backlog: older ones. `*_batches`, `*_bytes` bound what is sent and not
-    settled. resend_first_s, resend_longest_s: a batch without a receipt is sent again after at least the first.
+    live: batches sealed since the server was last found; backlog: older ones. `*_batches`, `*_bytes` bound what is
+    sent and not settled. resend_first_s, resend_longest_s: a batch without a receipt is sent again after at least the
+    first.
     heartbeat_s: between two statuses; the server calls a gateway silent that misses some, so 30 s at most.
     audit_wait_s: how long a new connection waits for the server's books before it sends old batches.
     spread_s: old batches start after a random part of this, so that a fleet does not come at once.

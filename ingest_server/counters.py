@@ -36,6 +36,11 @@ class Counters:
     receipts_unsent: int = 0
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
+    def moves(self) -> int:
+        """Grows with whatever becomes of a batch, and with each attempt at a database that is away."""
+        answered = self.settled + self.duplicates + self.damaged + self.unsupported + self.postponed + self.refused
+        return answered + self.groups + self.storage_retries
+
     def latency_ms(self, share: float) -> float | None:
         """The percentile, e.g. 0.99, in milliseconds; None before the first commit."""
         if not self.latencies_s:

@@ -1,6 +1,6 @@
 """From a batch's bytes to NumPy columns: no Python loop per reading.
 
-`open_envelope` and `open_body` are apart because a batch that the ledger has already is never unpacked.
+`wire.decode` and `open_body` are apart because a batch that the ledger has already is never unpacked.
 """
 
 from dataclasses import dataclass

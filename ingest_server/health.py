@@ -21,13 +21,13 @@ _STALL_S = 120.0
 async def report(path: Path | None, source: MqttSource, counters: Counters) -> None:
     """Until cancelled. path: where the JSON goes, if anywhere."""
     watchdog = Watchdog({"groups": _STALL_S}, time.monotonic())
-    done, logged_s, told = 0, time.monotonic(), ""
+    moved, logged_s, told = 0, time.monotonic(), ""
     while True:
         now = time.monotonic()
         # Only work that waits and does not move is a stall: without batches there is no progress to make, and an
         # attempt at a database that is away is one (a restart would not bring it back).
-        if counters.groups + counters.storage_retries != done or not source.waiting:
-            done = counters.groups + counters.storage_retries
+        if counters.moves() != moved or not source.waiting:
+            moved = counters.moves()
             watchdog.progress("groups", now)
         for stalled in watchdog.feed(now):
             log.error("no progress in %s for %d s", stalled, _STALL_S)

@@ -245,10 +245,20 @@ def _tell_of_unknown_losses(target: sqlite3.Connection) -> None:
     Those of batches are found by the server's audit, but of readings that were never sealed nothing else is left.
     """
     target.execute(
-        "INSERT INTO losses (reason, batch, readings, from_boot, from_us, to_boot, to_us)"
-        " SELECT 'bad_copy', NULL, NULL, coalesce(min(boot_no), 1), 0, coalesce(max(boot_no), 1),"
-        " coalesce(max(started_us), 0) FROM boots"
+        "INSERT INTO losses (loss_no, reason, batch, readings, from_boot, from_us, to_boot, to_us)"
+        " SELECT ?, 'bad_copy', NULL, NULL, coalesce(min(boot_no), 1), 0, coalesce(max(boot_no), 1),"
+        " coalesce(max(started_us), 0) FROM boots",
+        (_next_loss(target),),
     )
+
+
+def _next_loss(target: sqlite3.Connection) -> int:
+    # Not only behind the losses that are there: one that got a number in a gap batch's range would pass for told.
+    (number,) = target.execute(
+        "SELECT 1 + max(coalesce((SELECT max(loss_no) FROM losses), 0),"
+        " coalesce((SELECT max(end_loss) - 1 FROM gaps), 0))"
+    ).fetchone()
+    return int(number)
 
 
 def _tell_of_nothing_left(target: sqlite3.Connection) -> None:
@@ -336,10 +346,10 @@ def _lose(target: sqlite3.Connection, row: Row) -> None:
     # A gap batch's own losses are still there and open again, since its row in `gaps` went with it.
     # Where a page of another time had it, too, another copy may be here, or its loss.
     target.execute(
-        "INSERT INTO losses (reason, batch, readings, from_boot, from_us, to_boot, to_us)"
-        " SELECT 'bad_copy', ?1, ?2, ?3, ?4, ?3, ?5"
+        "INSERT INTO losses (loss_no, reason, batch, readings, from_boot, from_us, to_boot, to_us)"
+        " SELECT ?6, 'bad_copy', ?1, ?2, ?3, ?4, ?3, ?5"
         " WHERE ?1 NOT IN (SELECT id FROM batches) AND ?1 NOT IN (SELECT batch FROM losses WHERE batch IS NOT NULL)",
-        (row.id, row.readings, row.boot_no, row.first_us, row.last_us),
+        (row.id, row.readings, row.boot_no, row.first_us, row.last_us, _next_loss(target)),
     )
     number, seq = split_id(row.id)
     target.execute(

@@ -81,10 +81,12 @@ class MemorySpool:
         """Takes batches, which are to be sent from now on."""
         now_s = self._clock.now_s()
         for one in sealed:
+            expected = self._spool.held.readings + one.readings
             identity = self._spool.append(one.body, one.readings, one.first_us, one.last_us)
             assert identity is not None, "memory is never a full disk"
             self._open |= RangeSet.of([identity.seq])
             self._sealed[identity.seq] = _Sealed(now_s, one.readings, self._presence())
+            self._forget_dropped(expected - self._spool.held.readings)
 
     def tidy(self) -> None:
         """Tells of what was dropped, and gives back the memory of what is settled. Call it now and then."""
@@ -96,6 +98,13 @@ class MemorySpool:
     def close(self) -> None:
         """Gives all of it back."""
         self._spool.close()
+
+    def _forget_dropped(self, readings: int) -> None:
+        # At its bound the spool drops what is oldest. Once the gap has arrived, it counts as settled there.
+        while readings > 0:
+            seq = next(iter(self._sealed))
+            readings -= self._sealed.pop(seq).readings
+            self._open -= RangeSet.of([seq])
 
     def _note_settled(self) -> None:
         before, self._held = self._held, self._spool.held

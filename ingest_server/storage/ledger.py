@@ -79,8 +79,9 @@ async def read_books(connection: Connection) -> list[Books]:
 async def prune_ledger(connection: Connection, retention_days: float) -> int:
     """Folds epochs into the archive that nobody has spoken of for longer than raw retention; how many.
 
-    Only what is settled whole and has nothing in quarantine. A spool that still had such an epoch and came back would
-    send readings that are older than retention: refused, so none is written twice.
+    Only what is settled whole, has nothing in quarantine, and is of a gateway that has spoken since. A spool that
+    still had such an epoch and came back would send readings that are older than retention: refused, so none is
+    written twice.
     """
     async with transaction(connection):
         cursor = await connection.execute(sql("prune_ledger"), {"days": retention_days + _GRACE_DAYS})

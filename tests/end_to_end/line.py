@@ -156,6 +156,11 @@ class Line:
     def health(self) -> Path:
         return self.state / "health.json"
 
+    def speaks(self) -> bool:
+        """Whether what the gateway says of itself is of this start."""
+        assert self.gateway is not None
+        return self.health.exists() and bool(self.report()["pid"] == self.gateway.pid)
+
     def report(self) -> dict[str, Any]:
         """What the gateway last said of itself."""
         found: dict[str, Any] = json.loads(self.health.read_text())
@@ -197,16 +202,11 @@ class Line:
         self.wait(f"the sensors sent {frames} more frames", lambda: self.sensors.sent >= goal)
 
     def wait_held(self, readings: int) -> None:
-        """Until this start of the gateway holds so many readings that nobody has settled."""
-
-        def held() -> bool:
-            assert self.gateway is not None
-            if not self.health.exists():
-                return False
-            report = self.report()
-            return bool(report["pid"] == self.gateway.pid and report["spool"]["held_readings"] >= readings)
-
-        self.wait(f"the gateway holds {readings} readings", held)
+        """Until the gateway holds so many readings that nobody has settled."""
+        self.wait(
+            f"the gateway holds {readings} readings",
+            lambda: self.speaks() and self.report()["spool"]["held_readings"] >= readings,
+        )
 
     def wait_committed(self, more: int) -> None:
         """Until so many more readings are committed than now."""

@@ -1,6 +1,7 @@
 """The spool's file is put back to an older copy, as a restored image or a disk that lied about fsync would."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 from gateway.link.wire import Kind
@@ -26,10 +27,39 @@ def put_back(line: Line, copy: Path) -> None:
         shutil.copy2(file, line.state / file.name)
 
 
-def wait_until_told(line: Line, epochs: set[int]) -> None:
-    """Until the server knows that the gateway holds something of each of these epochs. Others may be open, too."""
-    held = "SELECT epoch, 1 FROM iot_service.books_by_epoch WHERE NOT isempty(open_seqs)"
-    line.wait("the server knows of batches that the gateway holds", lambda: epochs <= line.numbers(held).keys())
+def seal_unheard(line: Line, readings: int) -> set[int]:
+    """The server is killed, and a start of the gateway seals so many that only its spool has; the epochs of that."""
+    line.kill("ingest")
+    before = line.sealed()
+    goal = sum(len(batch.readings) for batch in before.values()) + readings
+    line.start_gateway()
+    # Of this start: what the one before it has left may be as many.
+    line.wait("the gateway sealed more", lambda: line.speaks() and line.report()["spool"]["sealed"] >= goal)
+    line.kill("gateway")
+    return {epoch for epoch, _ in line.sealed()} - {epoch for epoch, _ in before}
+
+
+def tell_and_die(line: Line, epochs: set[int]) -> None:
+    """The gateway tells the server of all that it holds of these epochs, and is killed before it sends any of that.
+
+    Nothing is read meanwhile: what nobody was told of, nobody could tell of.
+    """
+    sealed = Counter[int]()
+    for (epoch, _), batch in line.sealed().items():
+        sealed[epoch] += len(batch.readings)
+    line.sensors.pause()
+    line.spread_s = LONG_SPREAD_S
+    line.start_ingest()
+    line.start_gateway()
+    # Not only that it holds something: that much the broker has retained from the process before.
+    told = "SELECT epoch, sealed FROM iot_service.books_by_epoch"
+    line.wait(
+        "the server knows of all that the gateway holds",
+        lambda: all(line.numbers(told).get(epoch, 0) >= sealed[epoch] for epoch in epochs),
+    )
+    line.kill("gateway")
+    line.spread_s = 0.0
+    line.sensors.resume()
 
 
 def lose_the_newer_copy(line: Line) -> tuple[Path, Path]:
@@ -39,19 +69,7 @@ def lose_the_newer_copy(line: Line) -> tuple[Path, Path]:
     line.wait_committed(300)
     line.kill("gateway")
     older = copy_spool(line, "older")
-    # The server is away: the gateway seals, and nobody has it but its spool.
-    line.kill("ingest")
-    line.start_gateway()
-    line.wait_held(300)
-    line.kill("gateway")
-    newer = {epoch for epoch, _ in line.sealed()} - {epoch for epoch, _ in line.sealed(older)}
-    # The gateway tells the server what it holds, and is lost before it sends that.
-    line.spread_s = LONG_SPREAD_S
-    line.start_ingest()
-    line.start_gateway()
-    wait_until_told(line, newer)
-    line.kill("gateway")
-    line.spread_s = 0.0
+    tell_and_die(line, seal_unheard(line, 300))
     return older, copy_spool(line, "newer")
 
 

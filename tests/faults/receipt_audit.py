@@ -58,6 +58,12 @@ class ReceiptAudit:
         self._heard.put((message.topic, bytes(message.payload)))
 
     def _run(self) -> None:
+        try:
+            self._audit()
+        except Exception as error:  # noqa: BLE001  # else all that is told from then on would go unchecked in silence
+            self._complain(f"the audit of receipts ended: {error!r}")
+
+    def _audit(self) -> None:
         connection: psycopg.Connection[Any] | None = None
         while (told := self._next()) is not None:
             try:

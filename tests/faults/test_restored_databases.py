@@ -21,7 +21,7 @@ from gateway.link.wire import Kind, encode_data
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, SpoolOptions
 from tests.end_to_end.line import GATEWAY, Key, Line, SealedBatch, short_directory
-from tests.end_to_end.test_rolled_back_spool import LONG_SPREAD_S, copy_spool, put_back, wait_until_told
+from tests.end_to_end.test_rolled_back_spool import copy_spool, put_back, seal_unheard, tell_and_die
 
 SPOOL = SpoolOptions(1024 * 1024 * 1024, 259_200.0)
 STARTS = 75
@@ -246,26 +246,20 @@ def test_a_restore_after_many_starts(line: Line) -> None:
     assert line.query("SELECT epochs_with_missing FROM iot_service.books") == [(0,)]
 
 
-def speaks(line: Line) -> bool:
-    """Whether what the gateway says of itself is of this start."""
-    assert line.gateway is not None
-    return line.health.exists() and bool(line.report()["pid"] == line.gateway.pid)
-
-
 @pytest.mark.slow
 def test_a_restore_after_many_real_starts(line: Line) -> None:
     line.start_ingest()
     restore = by_dump(line)
     for n in range(STARTS):
         line.start_gateway()
-        line.wait("it runs", lambda: speaks(line))
+        line.wait("it runs", line.speaks)
         line.wait_committed(20)
         if n % 3:
             line.kill("gateway")
         else:
             line.stop_gateway()
     line.start_gateway()
-    line.wait("it runs", lambda: speaks(line))
+    line.wait("it runs", line.speaks)
     settled = line.report()["spool"]["settled"]
     restore()
     # It hears epoch by epoch: nothing may be in flight for a moment after the first few, and it is not done.
@@ -284,17 +278,8 @@ def test_a_re_imaged_gateway_begins_anew_and_what_only_the_old_disk_held_is_told
     line.wait_committed(200)
     line.kill("gateway")
     # It tells of what it holds, and its disk is exchanged before it sends that.
-    line.kill("ingest")
-    line.start_gateway()
-    line.wait_held(200)
-    line.kill("gateway")
-    sealed = {epoch for epoch, _ in line.sealed()} - line.numbers("SELECT epoch, 1 FROM iot_service.ledger").keys()
-    line.spread_s = LONG_SPREAD_S
-    line.start_ingest()
-    line.start_gateway()
-    wait_until_told(line, sealed)
-    line.kill("gateway")
-    line.spread_s = 0.0
+    unheard = seal_unheard(line, 200)
+    tell_and_die(line, unheard)
     old_disk = copy_spool(line, "old-disk")
     shutil.rmtree(line.state)
     line.start_gateway()
@@ -313,7 +298,7 @@ def test_a_re_imaged_gateway_begins_anew_and_what_only_the_old_disk_held_is_told
     lost = line.numbers(
         "SELECT epoch, sum(readings) FROM iot_service.data_gaps WHERE reason = 'presumed_lost' GROUP BY epoch"
     )
-    for epoch in sealed:
+    for epoch in unheard:
         # Told of when it had ended: so to the reading. Of what was sealed after a last heartbeat nobody knows.
         readings = sum(len(batch.readings) for key, batch in old.items() if key[0] == epoch)
         assert arrived.get(epoch, 0) + lost.get(epoch, 0) == readings

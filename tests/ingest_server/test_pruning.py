@@ -4,6 +4,7 @@ from ingest_server.storage import liveness, quarantine
 from ingest_server.storage.ledger import Books, prune_ledger
 from tests.ingest_server.line import (
     EPOCH,
+    GATEWAY,
     NOW_US,
     RETENTION_DAYS,
     books_of,
@@ -29,6 +30,8 @@ def grow_old(database: Database, *epochs: int) -> None:
         " WHERE epoch = ANY(%s)",
         list(epochs),
     )
+    # It is there, and has ceased to list them.
+    database.query("UPDATE iot_service.gateways SET last_heartbeat_at = now()")
 
 
 async def prune(database: Database) -> int:
@@ -90,6 +93,23 @@ async def test_an_old_spool_that_comes_back_after_all_writes_nothing_twice(datab
     assert database.one("SELECT count(*) FROM iot_service.sensor_readings") == 2
     books = await totals(database)
     assert (books.sealed, books.committed, books.quarantined) == (4, 2, 2)
+
+
+async def test_what_a_silent_gateway_will_list_again_stays(database: Database) -> None:
+    """After a winter without power it listed its last epochs; forgotten, they were presumed lost, and counted twice."""
+    async with open_writer(database) as writer:
+        number = await writer.catalogue.gateway_id(GATEWAY)
+        await settle(database, data(0), data(1))
+        said = status(book(2, 4), beat=1)
+        await liveness.hear(writer.connection, number, said, lost_after_s=0, device_silence_s=9)
+        grow_old(database, EPOCH)
+        database.query(f"UPDATE iot_service.gateways SET last_heartbeat_at = now() - {AGO}")
+        assert await prune(database) == 0
+        for beat in (2, 3):
+            said = status(book(2, 4), beat=beat)
+            await liveness.hear(writer.connection, number, said, lost_after_s=0, device_silence_s=9)
+    books = await totals(database)
+    assert (books.sealed, books.committed, books.presumed_lost) == (4, 4, 0)
 
 
 async def test_what_a_replay_needs_is_there_until_it_was_replayed(database: Database) -> None:

@@ -1,9 +1,12 @@
+-- What its gateway has ceased to list, though it goes on speaking: one that was silent for longer lists all of it again
+-- when it comes back, and would seem to have lost what was forgotten here.
 -- Rows that are locked are in use: they are not old, or their turn comes again. A presumed loss stays, to be corrected.
 WITH old AS (
     SELECT l.gateway_id, l.epoch
-      FROM iot_service.ledger l
+      FROM iot_service.ledger l JOIN iot_service.gateways g USING (gateway_id)
      WHERE NOT l.unsettled AND isempty(l.presumed_lost)
        AND GREATEST(l.first_seen_at, l.last_batch_at, l.last_heartbeat_at) < now() - %(days)s * interval '1 day'
+       AND g.last_heartbeat_at > GREATEST(l.first_seen_at, l.last_batch_at, l.last_heartbeat_at) + interval '1 day'
        AND l.sealed = l.committed + l.quarantined + l.dropped
        AND NOT EXISTS (SELECT FROM iot_service.quarantine q
                         WHERE q.gateway_id = l.gateway_id AND q.epoch = l.epoch AND q.replayed_at IS NULL)

@@ -172,3 +172,17 @@ def test_bits_that_flip_in_the_pages_of_the_books(written: bytes, tmp_path: Path
             check(path)
             for left in tmp_path.glob("spool.sqlite*"):
                 left.unlink()
+
+
+@pytest.mark.parametrize("table", list(SEALED))
+def test_a_page_of_the_books_that_is_gone(written: bytes, tmp_path: Path, table: str) -> None:
+    """What was to be told of the lost losses got the number of one that a gap batch had told, and was never told."""
+    path = tmp_path / "spool.sqlite"
+    path.write_bytes(written)
+    with closing(sqlite3.connect(path)) as before:
+        (size,) = before.execute("PRAGMA page_size").fetchone()
+        ((root,),) = before.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchall()
+    data = bytearray(written)
+    data[(root - 1) * size : root * size] = bytes(size)
+    path.write_bytes(data)
+    check(path)
