@@ -478,3 +478,15 @@ async def test_every_golden_vector_ends_as_it_is_described(database: Database) -
             fate = "unusable" if removed else "sound"
             fates[vector["file"]] = "damaged" if damaged else "unsupported" if unsupported else fate
     assert fates == {vector["file"]: vector["fate"] for vector in vectors}
+
+
+async def test_a_server_that_answers_what_it_has_is_not_stalled(database: Database) -> None:
+    """A fleet that sends again what is settled had it restarted by its watchdog after two minutes."""
+    async with running_line(database) as line:
+        await line.settle(data(0), data(1))
+        groups = line.counters.groups
+        for payload in (data(0), data(1), b"junk"):
+            moves = line.counters.moves()
+            await line.settle(payload)
+            assert line.counters.moves() > moves
+        assert line.counters.groups == groups
