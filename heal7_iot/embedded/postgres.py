@@ -4,6 +4,7 @@ The wheel's own helper keeps a registry of servers across processes and changes 
 here a server belongs to whoever started it, listens on a unix socket only, and can be killed like a real one.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -78,9 +79,19 @@ class EmbeddedPostgres:
     def kill(self) -> None:
         """kill -9 of the server and all its backends, as when a machine's memory is gone."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        pid = self._process.pid
+        # Each backend leads a session of its own. Stopped, the server starts no more of them.
+        os.kill(pid, signal.SIGSTOP)
+        backends = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for process in (pid, *backends):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self._process.wait(_START_S)
         self._process = None
+        # While one of them holds the shared memory, the next start is refused.
+        deadline = time.monotonic() + _START_S
+        while any(map(_alive, backends)) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -109,6 +120,15 @@ class EmbeddedPostgres:
         if self._account is None:
             return {}
         return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    # A zombie, behind the name in brackets, holds nothing.
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:
