@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import threading
 import time
 
 from gateway.batcher import Batcher
@@ -54,6 +55,7 @@ class Reporter:
         self._rates = Rates(self._began_s)
         self._path = health_file(config)
         self._told = ""
+        self._writing = threading.Lock()
 
     async def run(self) -> None:
         """For ever: a file every few seconds, a line now and then."""
@@ -76,13 +78,18 @@ class Reporter:
         report = await self._report()
         try:
             # A disk that is slow must not hold up the readings.
-            await asyncio.to_thread(write_report, self._path, report)
+            await asyncio.to_thread(self._write, report)
             self._told = ""
         except OSError as error:
             if str(error) != self._told:
                 log.warning("cannot write the health report: %s", error)
             self._told = str(error)
         return report
+
+    def _write(self, report: HealthReport) -> None:
+        # A stop cancels whoever waits for a write, not the write: the last report would mix with it, in one draft.
+        with self._writing:
+            write_report(self._path, report)
 
     async def _report(self) -> HealthReport:
         usage, ledger = await self._spool.run(lambda s: (s.usage(), s.pinned_ledger))

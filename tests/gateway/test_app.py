@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from device_drivers.errors import LinkLost
 from firmware_profiles.selection import ProfileSet
 from gateway.app import CannotStart, Gateway
 from gateway.config import load_config
+from gateway.health import HealthReport, write_report
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, SpoolOptions, Usage
 from tests.gateway.ledger_server import ledger_server
@@ -175,3 +178,24 @@ def test_the_real_daemon_reads_a_line_and_drains_on_sigterm(tmp_path: Path) -> N
     assert usage.readings == last["readings"] == last["spool"]["sealed"] >= waiting
     assert last["waiting"] == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+async def test_the_last_report_waits_for_the_one_that_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop on a slow disk mixed both in one draft, and the file was none of them."""
+    begun, at_once, most = threading.Event(), 0, 0
+
+    def slowly(path: Path, report: HealthReport) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        write_report(path, report)
+        begun.set()
+        time.sleep(0.5)
+        at_once -= 1
+
+    monkeypatch.setattr("gateway.reporter.write_report", slowly)
+    async with running(write_config(tmp_path, 9), Script()):
+        await asyncio.to_thread(begun.wait)
+    assert most == 1
