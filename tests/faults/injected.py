@@ -475,10 +475,13 @@ def reach_bound(center: Center, rng: Random) -> Fault:
     )
 
 
+_FIRST_SPOOL_S = 20.0
+
+
 def fill_disk(center: Center, _: Random) -> Fault:
     """Every byte of the small disk, for as long as this lasts."""
     gateway = center.gateways[SMALL_DISK]
-    filler = gateway.state / "filler"
+    filler, reserve = gateway.state / "filler", gateway.spool.with_name(gateway.spool.name + ".reserve")
 
     def fill() -> None:
         with filler.open("ab", buffering=0) as file:
@@ -491,6 +494,13 @@ def fill_disk(center: Center, _: Random) -> Fault:
                     size //= 2
 
     def begin() -> None:
+        # One that has no spool yet, its disk having just been exchanged, cannot make one here: it says so and ends,
+        # for systemd to try again, which is not here.
+        deadline = time.monotonic() + _FIRST_SPOOL_S
+        while not reserve.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if not reserve.exists():
+            return
         fill()
         # The spool gives its reserve back: that is taken, too.
         time.sleep(1)
