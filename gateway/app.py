@@ -174,7 +174,7 @@ class Gateway:
                 task.cancel()
             await asyncio.wait([send, *background])
             try:
-                log.info("stopped; %s", (await report.write()).line())
+                log.info("stopped; %s", (await report.write(stopped=True)).line())
             except (SpoolUnavailable, OSError) as error:
                 # All is sealed, or told as lost: a stop that raised would say otherwise.
                 log.warning("stopped; no last health report: %s", error)

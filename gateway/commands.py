@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
+from uuid import UUID
 
 import typer
 
@@ -15,7 +16,7 @@ from firmware_profiles.errors import ProfileError
 from firmware_profiles.selection import ProfileSet
 from gateway.config import GatewayConfig, load_config
 from gateway.health import HealthReport, read_report
-from gateway.housekeeping import MAX_LEDGER, request_trust
+from gateway.housekeeping import request_trust
 from gateway.inspection import Findings, inspect
 from gateway.link.config_file import EXIT_CONFIG, ConfigError
 
@@ -90,11 +91,11 @@ def trust(
     A daemon that runs takes it up within seconds; otherwise it counts from the next start.
     """
     loaded = _load(config)
-    ledger = ledger_id.strip()
-    if not 0 < len(ledger) <= MAX_LEDGER or not ledger.isprintable():
-        _fail(
-            f"{ledger_id!r:.80} is no ledger id: write it as the gateway's log names it, 1 to {MAX_LEDGER} characters"
-        )
+    try:
+        # As the log names it: whoever mistypes it would have the gateway refuse the server's receipts from then on.
+        ledger = str(UUID(ledger_id.strip()))
+    except ValueError:
+        _fail(f"{ledger_id!r:.80} is no ledger id: copy it from the gateway's log, which names it as a UUID")
     try:
         request_trust(loaded.gateway.state_dir, ledger)
     except OSError as error:
@@ -115,7 +116,7 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         raise typer.Exit(1)
     age_s = time.time() - report.written_at_s
     # It writes every `write_s`; a few missed ones are a busy machine, more are a daemon that is gone.
-    running = age_s < 3 * loaded.health.write_s + 5
+    running = not report.stopped and age_s < 3 * loaded.health.write_s + 5
     if as_json:
         _print_json({"running": running, "age_s": round(age_s, 1), **report.model_dump()})
     else:

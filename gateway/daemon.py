@@ -22,11 +22,14 @@ def run(main: Main, *, name: str) -> int:
     error that nobody foresaw is in a state that nobody designed.
     """
     wanted = os.environ.get("HEAL7_IOT_LOG_LEVEL", "INFO").upper()
+    known = logging.getLevelNamesMapping()
     logging.basicConfig(
-        level=wanted if wanted in logging.getLevelNamesMapping() else "INFO",
+        level=wanted if wanted in known else "INFO",
         format="%(levelname)s %(name)s: %(message)s" if "JOURNAL_STREAM" in os.environ else _WITH_TIME,
         stream=sys.stderr,
     )
+    if wanted not in known:
+        log.warning("HEAL7_IOT_LOG_LEVEL=%s: there are DEBUG, INFO, WARNING, ERROR, CRITICAL; this is INFO", wanted)
     try:
         asyncio.run(_main(main), debug=False)
     except asyncio.CancelledError:

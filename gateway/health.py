@@ -97,8 +97,11 @@ class ClockReport(BaseModel):
 
 
 class HealthReport(BaseModel):
-    """All of it. Readings since the start: `readings` taken from drivers; refused: no batch can hold; no_room: found
-    none in the spool, told as a gap. waiting: not sealed yet. thinning_age_s: None while readings are not thinned."""
+    """All of it. stopped: the last report of a daemon that ended in order.
+
+    Readings since the start: `readings` taken from drivers; refused: no batch can hold; no_room: found none in the
+    spool, told as a gap. waiting: not sealed yet. thinning_age_s: None while readings are not thinned.
+    """
 
     model_config = _FROZEN
 
@@ -109,6 +112,7 @@ class HealthReport(BaseModel):
     version: str
     written_at_s: float
     uptime_s: float
+    stopped: bool
     readings: int
     readings_per_s: float
     waiting: int

@@ -73,9 +73,9 @@ class Reporter:
                 logged_s = self._clock.now_s()
                 log.info("%s", report.line())
 
-    async def write(self) -> HealthReport:
-        """The report as of now, written where `status` finds it."""
-        report = await self._report()
+    async def write(self, *, stopped: bool = False) -> HealthReport:
+        """The report as of now, written where `status` finds it. stopped: the last one."""
+        report = await self._report(stopped)
         try:
             # A disk that is slow must not hold up the readings.
             await asyncio.to_thread(self._write, report)
@@ -91,7 +91,7 @@ class Reporter:
         with self._writing:
             write_report(self._path, report)
 
-    async def _report(self) -> HealthReport:
+    async def _report(self, stopped: bool) -> HealthReport:
         usage, ledger = await self._spool.run(lambda s: (s.usage(), s.pinned_ledger))
         now_s, anchor = self._clock.now_s(), self._clock.read_anchor()
         state, sealer = self._uplink.state, self._sealer.state
@@ -105,6 +105,7 @@ class Reporter:
             version=VERSION,
             written_at_s=time.time(),
             uptime_s=round(now_s - self._began_s, 3),
+            stopped=stopped,
             readings=sealer.taken,
             readings_per_s=round(sum(device.readings_per_s for device in devices), 3),
             waiting=self._batcher.waiting(),

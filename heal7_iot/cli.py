@@ -35,7 +35,10 @@ COMMANDS = {
     "devices": Command("ingest_server.commands.fleet", "devices", "ingest", "Devices in the database: list."),
     "audit": Command("ingest_server.commands.books", "audit", "ingest", "Account for every reading; exit 1 if not."),
     "quarantine": Command(
-        "ingest_server.commands.quarantine", "app", "ingest", "What could not be written: list, show, replay."
+        "ingest_server.commands.quarantine",
+        "app",
+        "ingest",
+        "What could not be written: summary, list, show, replay, discard.",
     ),
     "demo": Command(
         "heal7_iot.demo.command", "demo", "demo", "The whole line on this machine, with a simulated center."

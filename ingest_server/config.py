@@ -3,11 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from gateway.link.broker import BrokerOptions
+from ingest_server.storage.connection import dsn_fault
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    fault = dsn_fault(value.get_secret_value())
+    if fault is not None:
+        raise ValueError(fault)
+    return value
 
 
 class DatabaseOptions(BaseModel):
@@ -15,7 +23,7 @@ class DatabaseOptions(BaseModel):
 
     model_config = _STRICT
 
-    dsn: Annotated[SecretStr, Field(min_length=1)]
+    dsn: Annotated[SecretStr, AfterValidator(_dsn)]
     statement_timeout_s: Annotated[float, Field(ge=1, le=600)] = 30.0
 
 

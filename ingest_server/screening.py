@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -14,6 +15,14 @@ FUTURE_US = 300 * 1_000_000
 """A reading may be this far ahead of the server's clock."""
 
 _KNOWN_DETAIL = 200
+
+
+def date(us: int) -> str:
+    """Unix µs as a date in UTC; as the number where no calendar has it."""
+    try:
+        return f"{datetime.fromtimestamp(0, UTC) + timedelta(microseconds=us):%Y-%m-%d %H:%M:%S.%fZ}"
+    except OverflowError:
+        return f"{us} µs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,8 @@ def _rejections(columns: Columns, table: Table, refused: Bools, accepted: Accept
         yield from _rejection(reason, table.refusals[numbers[0]].detail, bad, columns.times_us)
     checks = (
         ("value_not_finite", ~np.isfinite(columns.values), "NaN or infinite"),
-        ("time_too_old", columns.times_us < accepted.earliest_us, f"before {accepted.earliest_us} µs (retention)"),
-        ("time_in_future", columns.times_us > accepted.latest_us, f"after {accepted.latest_us} µs (now + 5 min)"),
+        ("time_too_old", columns.times_us < accepted.earliest_us, f"before {date(accepted.earliest_us)} (retention)"),
+        ("time_in_future", columns.times_us > accepted.latest_us, f"after {date(accepted.latest_us)} (now + 5 min)"),
     )
     for reason, mask, detail in checks:
         bad = mask & left

@@ -2,19 +2,26 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
+from gateway.link.config_file import EXIT_CONFIG
 from ingest_server.errors import StorageError
-from ingest_server.storage.connection import Connection, connect
+from ingest_server.storage.connection import Connection, connect, dsn_fault
 from ingest_server.storage.migrations import require_current
 
 EXIT_FAILED = 1
+EXIT_NOT_WRITTEN = 74
+"""As EX_IOERR of sysexits.h."""
 _STATEMENT_TIMEOUT_S = 60.0
 
 Dsn = Annotated[
@@ -36,6 +43,11 @@ _T = TypeVar("_T")
 def on_database(dsn: str, work: Callable[[Connection], Awaitable[_T]], *, current: bool = True) -> _T:
     """Runs `work` on a connection; a database that is away or outdated is one line on standard error, and exit 1."""
 
+    fault = dsn_fault(dsn)
+    if fault is not None:
+        typer.echo(f"database: {fault}", err=True)
+        raise typer.Exit(EXIT_CONFIG)
+
     async def run() -> _T:
         connection = await connect(dsn, "command", _STATEMENT_TIMEOUT_S)
         try:
@@ -54,7 +66,22 @@ def on_database(dsn: str, work: Callable[[Connection], Awaitable[_T]], *, curren
 
 def show_json(value: Any) -> None:
     """Dataclasses, or lists of them, as JSON."""
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+    with _written():
+        typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """What is printed; a disk that is full behind it ends the command with a code of its own: 1 is an answer."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        typer.echo(f"standard output: {error.strerror or error}", err=True)
+        # Else Python tries again at its end, and says so in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_NOT_WRITTEN) from error
 
 
 def _plain(value: object) -> object:
@@ -64,15 +91,30 @@ def _plain(value: object) -> object:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table for a person; long lines wrap, nothing is cut off."""
+    """A table for a person, or, where its words would not fit beside each other, an entry after the other."""
+    cells = [["" if cell is None else f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in rows]
     table = Table(title=title, title_justify="left")
     for column in columns:
         numeric = all(isinstance(row[columns.index(column)], int | float) for row in rows) and bool(rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else f"{cell:,}" if type(cell) is int else str(cell) for cell in row))
+    for row in cells:
+        table.add_row(*row)
     console = Console()
     if not console.is_terminal:
         # Into a pipe or a file: folded to 80 columns, no word that `grep` looks for would be whole.
         console.width = _PIPE_COLUMNS
-    console.print(table)
+    with _written():
+        if Measurement.get(console, console.options.update(max_width=_PIPE_COLUMNS), table).minimum <= console.width:
+            console.print(table)
+        else:
+            _show_entries(console, title, columns, cells)
+
+
+def _show_entries(console: Console, title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    wide = max(map(len, columns))
+    console.print(title, style="italic", highlight=False)
+    for row in cells:
+        console.print()
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                console.print(f"{column:{wide}}  {cell}", markup=False, highlight=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_
 from ingest_server.config import BooksOptions, IngestConfig
 from ingest_server.hexdump import hexdump
 from ingest_server.quarantine import Replayed, describe, replay, times_us
-from ingest_server.screening import AcceptedTime
+from ingest_server.screening import AcceptedTime, date
 from ingest_server.storage import quarantine
 from ingest_server.storage.catalogue import Catalogue
 from ingest_server.storage.connection import Connection
@@ -30,12 +30,14 @@ app = typer.Typer(no_args_is_help=True, help="Batches and readings that could no
 
 _MOST = 100_000
 _SHOWN_BYTES = 1_024
+_NO_ENTRY = "there is no such entry"
 _TOLD = 20
 # Entries that stayed after a replay, told one by one; of more, only how many for each reason.
 
 Reason = Annotated[str | None, typer.Option("--reason", help="Only entries with this reason.")]
 Gateway = Annotated[str | None, typer.Option("--gateway", help="Only entries of this <site>/<gateway>.")]
 Ids = Annotated[list[int] | None, typer.Argument(help="Entries, as `list` shows them; none: all that wait.")]
+Named = Annotated[list[int] | None, typer.Argument(help="Entries, as `list` shows them.")]
 
 
 @app.command("list")
@@ -73,8 +75,10 @@ def list_entries(
             for e in found
         ]
         show_table("quarantine", columns, rows)
-    else:
+    elif chosen == Filter():
         typer.echo("nothing is in quarantine")
+    else:
+        typer.echo("nothing in quarantine has that reason and gateway; see `heal7-iot quarantine summary`")
 
 
 @app.command()
@@ -130,7 +134,10 @@ def show(
     for name in ("gateway", "reason", "detail", "readings", "released", "received_at", "replayed_at"):
         _field(name, getattr(entry, name))
     for key, value in content.items():
-        _field(key, value)
+        if key == "readings":
+            _show_readings(value)
+        else:
+            _field(key, value)
     shown = payload if whole else payload[:_SHOWN_BYTES]
     for line in hexdump(shown):
         typer.echo(line)
@@ -152,7 +159,7 @@ def replay_entries(
 ) -> None:
     """Try entries again after a fix: what is sound now is committed, the rest stays. The books move with it.
 
-    It is judged by the limits of `[books]` in the file that --config names, or by their defaults.
+    It is judged by the limits under `books` in the file that --config names, or by their defaults.
 
     Example: heal7-iot quarantine replay --dsn 'dbname=heal7' --reason identity_conflict
     """
@@ -173,12 +180,13 @@ def replay_entries(
         show_json(results)
     else:
         _tell(results, each=bool(ids))
+    _end(r.quarantine_id for r in results if r.why == _NO_ENTRY)
 
 
 @app.command("discard")
 def discard_entries(
     dsn: Dsn,
-    ids: Ids = None,
+    ids: Named = None,
     reason: Reason = None,
     gateway: Gateway = None,
     as_json: AsJson = False,
@@ -194,9 +202,10 @@ def discard_entries(
         raise typer.Exit(EXIT_CONFIG)
     given_up = on_database(dsn, lambda c: _discard(c, Filter(reason, gateway), ids or []))
     if as_json:
-        show_json({"entries": len(given_up), "readings": sum(given_up)})
+        show_json({"entries": len(given_up), "readings": sum(given_up.values())})
     else:
-        typer.echo(f"{len(given_up):,} entries with {sum(given_up):,} readings were given up")
+        typer.echo(f"given up: {_many(len(given_up), 'entry', 'entries')} with {_readings(sum(given_up.values()))}")
+    _end(quarantine_id for quarantine_id in ids or () if quarantine_id not in given_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +230,7 @@ class _Replay:
             async for quarantine_id in _chosen(connection, self.chosen, self.ids):
                 found = await quarantine.read_entry(connection, quarantine_id)
                 if found is None:
-                    results.append(Replayed(quarantine_id, 0, 0, "there is no such entry"))
+                    results.append(Replayed(quarantine_id, 0, 0, _NO_ENTRY))
                 else:
                     now_s = time.monotonic()
                     results.append(await replay(writer, *found, accepted=accepted, profiles=profiles, now_s=now_s))
@@ -236,13 +245,13 @@ class _Replay:
         )
 
 
-async def _discard(connection: Connection, chosen: Filter, ids: list[int]) -> list[int]:
+async def _discard(connection: Connection, chosen: Filter, ids: list[int]) -> dict[int, int]:
     """The readings of each entry that was given up."""
-    given_up = []
+    given_up = {}
     async for quarantine_id in _chosen(connection, chosen, ids):
         found = await quarantine.read_entry(connection, quarantine_id)
         if found is not None and await quarantine.discard(connection, found[0], times_us(*found)):
-            given_up.append(found[0].readings)
+            given_up[quarantine_id] = found[0].readings
     return given_up
 
 
@@ -258,6 +267,7 @@ async def _chosen(connection: Connection, chosen: Filter, ids: list[int]) -> Asy
 
 def _tell(results: Sequence[Replayed], *, each: bool) -> None:
     """Every entry that was named; of all others those that stay, and of many only why."""
+    results = [r for r in results if r.why != _NO_ENTRY]
     told = results if each else [r for r in results if r.why]
     for r in told[:_TOLD] if not each else told:
         gaps = f", {r.gaps} gaps settled" if r.gaps else ""
@@ -266,7 +276,23 @@ def _tell(results: Sequence[Replayed], *, each: bool) -> None:
         for why, entries in Counter(r.why for r in told[_TOLD:]).most_common(_TOLD):
             typer.echo(f"{entries:,} more: {why}")
     committed, left = (sum(getattr(r, part) for r in results) for part in ("committed", "left"))
-    typer.echo(f"{committed:,} readings committed, {left:,} left, in {len(results):,} entries")
+    typer.echo(f"{_readings(committed)} committed, {left:,} left, in {_many(len(results), 'entry', 'entries')}")
+
+
+def _end(missing: Iterable[int]) -> None:
+    """Says which of the named entries do not wait; exit 1 then."""
+    numbers = ", ".join(map(str, missing))
+    if numbers:
+        typer.echo(f"not waiting in quarantine: {numbers}; see `heal7-iot quarantine list`", err=True)
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _readings(number: int) -> str:
+    return _many(number, "reading", "readings")
+
+
+def _many(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _plain(entry: Quarantined) -> dict[str, object]:
@@ -276,6 +302,17 @@ def _plain(entry: Quarantined) -> dict[str, object]:
 
 def _hex(number: int | None) -> str | None:
     return None if number is None else f"{number:016x}"
+
+
+def _show_readings(readings: object) -> None:
+    """A line each, with the time as a date; its frame, if it has one, below."""
+    assert isinstance(readings, list)
+    typer.echo("readings:")
+    for r in readings:
+        at, unit = date(r["recorded_at_us"]), f" {r['unit']}" if r["unit"] else ""
+        typer.echo(f"  {r['index']:5}  {at}  {r['device']} {r['channel']} = {r['value']}{unit} ({r['firmware']})")
+        if r["frame"] is not None:
+            typer.echo(f"         frame {r['frame']}")
 
 
 def _field(name: str, value: object) -> None:

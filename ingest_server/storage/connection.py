@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import psycopg
 from psycopg import AsyncConnection, errors
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from ingest_server.errors import BatchRejected, StorageUnavailable
@@ -41,6 +42,19 @@ def translated() -> Iterator[None]:
 def _first_line(error: psycopg.Error) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
+
+
+def dsn_fault(dsn: str) -> str | None:
+    """Why this names no database, and what would; None where it can be tried."""
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        why = str(error).strip()
+    else:
+        if dsn.strip():
+            return None
+        why = "nothing is named"
+    return f"{why}: write e.g. 'host=/run/postgresql dbname=heal7' or postgresql://user@host/heal7"
 
 
 async def connect(dsn: str, purpose: str, statement_timeout_s: float) -> Connection:

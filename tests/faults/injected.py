@@ -589,6 +589,10 @@ CALM = (
 """Faults that leave our own processes running: what these take can then be followed over the whole run."""
 
 
+KINDS = (*EVERYWHERE, *ON_A_SMALL_DISK, *WITH_ITS_OWN_CLOCK)
+"""All of them. Without the right to mount, or without faketime, some cannot be injected."""
+
+
 def kinds(center: Center) -> dict[str, Maker]:
     """What can be injected here."""
     return (

@@ -16,7 +16,7 @@ from bench.plot import draw
 from bench.sampling import Gauge, Sampler, rss_flatness
 from tests.end_to_end.line import short_directory
 from tests.faults.center import HASTY, PATIENCE_S, Center, Pace
-from tests.faults.injected import CALM
+from tests.faults.injected import CALM, KINDS
 from tests.faults.oracle import Verdict
 from tests.faults.schedule import Injection, plan
 
@@ -38,12 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="at least so long, then to the end of a round")
     parser.add_argument("--seed", type=int, default=1, help="the same seed injects the same faults in the same order")
     parser.add_argument("--faults", type=int, default=FAULTS_A_ROUND, help="how many between two comparisons")
-    parser.add_argument("--only", default="", help="kinds of faults, with commas between; none: all")
+    parser.add_argument(
+        "--only", default="", help="kinds of faults, with commas between, as an unknown one lists them; none: all"
+    )
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="so long (s) may the line take to settle")
     parser.add_argument("--day", action="store_true", help="a minute is an hour; no fault ends a process of ours")
     parser.add_argument("--plot", type=Path, help="draw memory, file descriptors, threads and spools here (PNG or SVG)")
     options = parser.parse_args(arguments)
-    only = CALM if options.day else tuple(filter(None, options.only.split(",")))
+    if options.minutes < 0:
+        parser.error("--minutes: at least 0")
+    only = CALM if options.day else tuple(filter(None, map(str.strip, options.only.split(","))))
+    unknown = set(only) - set(KINDS)
+    if unknown:
+        parser.error(f"--only: no fault is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(KINDS))}")
     longest_s = min(LONGEST_OF_ALL_S, LONGEST_S + options.minutes)
     directory = short_directory("soak")
     say = _Progress(options.minutes * 60)
@@ -59,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 verdict = center.settle(stop=not options.day)
                 say.verdict(verdict)
                 failure = "" if verdict.sound else "the books do not agree"
+    except KeyboardInterrupt:
+        failure = "stopped by Ctrl-C"
     except Exception as error:  # noqa: BLE001  # whatever it is, the seed and what was found so far must be told
         failure = f"{type(error).__name__}: {error}"
     finally:
@@ -80,9 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
     print(json.dumps(summary))
     if failure:
-        print(
-            f"{failure}\nagain: make soak SEED={options.seed} MINUTES={options.minutes:g}\nleft as it was: {directory}"
-        )
+        chosen = f" ONLY='{options.only}'" if options.only else ""
+        target = "soak-day" if options.day else f"soak MINUTES={options.minutes:g}{chosen}"
+        print(f"{failure}\nagain: make {target} SEED={options.seed}\nleft as it was: {directory}")
         return 1
     shutil.rmtree(directory)
     return 0

@@ -120,22 +120,28 @@ def test_check_says_that_no_profile_knows_a_model(file: Path) -> None:
     assert "PMS7003: hall" not in output
 
 
+LEDGER, OTHER = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+
 def test_trust_leaves_the_ledger_for_the_daemon(tmp_path: Path, file: Path) -> None:
-    code, output = call("trust", "abc", "--config", str(file))
+    code, output = call("trust", LEDGER.upper(), "--config", str(file))
     assert (code, "run this as the gateway's user" in output) == (1, True)
     (tmp_path / "state").mkdir()
-    code, output = call("trust", "abc", "--config", str(file))
+    code, output = call("trust", LEDGER.upper(), "--config", str(file))
     assert code == 0
-    assert trust_file(tmp_path / "state").read_text() == "abc"
+    assert trust_file(tmp_path / "state").read_text() == LEDGER
     # As root under a strict umask: the daemon is another user.
     before = os.umask(0o077)
     try:
-        assert call("trust", "def", "--config", str(file))[0] == 0
+        assert call("trust", OTHER, "--config", str(file))[0] == 0
     finally:
         os.umask(before)
     assert trust_file(tmp_path / "state").stat().st_mode & 0o777 == 0o644
-    code, output = call("trust", "x" * 65, "--config", str(file))
-    assert (code, "is no ledger id" in output) == (1, True)
+    # Whoever mistypes it would have the gateway refuse the receipts of the real one.
+    for mistyped in ("x" * 65, "foo", LEDGER[:-1]):
+        code, output = call("trust", mistyped, "--config", str(file))
+        assert (code, "is no ledger id" in output) == (1, True)
+    assert trust_file(tmp_path / "state").read_text() == OTHER
 
 
 async def test_status_shows_what_the_daemon_says(tmp_path: Path) -> None:
@@ -148,6 +154,9 @@ async def test_status_shows_what_the_daemon_says(tmp_path: Path) -> None:
         assert "seoul-1/gw-01: runs" in output
         code, output = call("status", "--json", "--config", str(path))
         assert (code, json.loads(output)["running"]) == (0, True)
+    # The last thing it said is seconds old, and that it has stopped.
+    code, output = call("status", "--config", str(path), "--json")
+    assert (code, json.loads(output)["running"], json.loads(output)["stopped"]) == (1, False, True)
 
 
 def test_status_of_a_gateway_that_never_ran(file: Path) -> None:

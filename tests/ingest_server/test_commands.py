@@ -1,6 +1,7 @@
 """The server's commands, as a person and as a program use them."""
 
 import asyncio
+import io
 import json
 import os
 import random
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from device_drivers.reading import Series
 from firmware_profiles.selection import ProfileSet
 from gateway.link.ranges import RangeSet
 from gateway.link.status import EpochBook
 from heal7_iot.cli import main
+from ingest_server.commands import database_option
 from ingest_server.quarantine import replay
 from ingest_server.screening import AcceptedTime
 from ingest_server.storage import liveness
@@ -241,7 +244,7 @@ def test_a_replay_is_judged_by_the_servers_file(
     file = tmp_path / "ingest.toml"
     file.write_text(f'[database]\ndsn = "{database.dsn}"\n[books]\nnew_devices_per_hour = 600\n')
     said = run(capsys, "quarantine", "replay", "--config", str(file))
-    assert (said.code, said.out) == (0, "100 readings committed, 0 left, in 1 entries\n")
+    assert (said.code, said.out) == (0, "100 readings committed, 0 left, in 1 entry\n")
     assert asyncio.run(_books(database)) == (600, 0)
     wrong = run(capsys, "quarantine", "replay", "--config", str(tmp_path / "none.toml"))
     assert (wrong.code, len(wrong.err.splitlines())) == (2, 1)
@@ -282,9 +285,15 @@ def test_entries_are_counted_chosen_and_given_up(capsys: pytest.CaptureFixture[s
     nothing = run(capsys, "quarantine", "discard", "--dsn", dsn)
     assert (nothing.code, "Name entries, --reason or --gateway" in nothing.err) == (2, True)
     said = run(capsys, "quarantine", "discard", "--gateway", attic, "--dsn", dsn)
-    assert (said.code, said.out) == (0, "1 entries with 1 readings were given up\n")
+    assert (said.code, said.out) == (0, "given up: 1 entry with 1 reading\n")
     given_up = run(capsys, "quarantine", "discard", "--reason", "time_too_old", "--dsn", dsn, "--json").json
     assert given_up == {"entries": 2, "readings": 2}
+    # What is named and not there is no success.
+    for command in ("discard", "replay"):
+        gone = run(capsys, "quarantine", command, "99999", "--dsn", dsn)
+        assert (gone.code, "not waiting in quarantine: 99999" in gone.err) == (1, True)
+    strange = run(capsys, "quarantine", "list", "--reason", "value_not_finit", "--dsn", dsn)
+    assert (strange.code, "has that reason" in strange.out) == (0, True)
     assert asyncio.run(_books(database)) == (0, 1)
     assert run(capsys, "audit", "--dsn", dsn).code == 0
 
@@ -456,3 +465,48 @@ async def test_a_replay_of_a_batch_whose_device_is_elsewhere_stays(database: Dat
         told = await replay(writer, *found, accepted=AcceptedTime(0, NOW_US), profiles=NONE_NEW, now_s=0.0)
     assert (told.committed, told.left) == (0, 2)
     assert "device_elsewhere" in told.why
+
+
+@pytest.mark.parametrize("dsn", ["garbage", "postgresql://[", " "])
+def test_a_dsn_that_names_no_database_is_a_mistake_and_no_outage(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, dsn: str
+) -> None:
+    """The server tried it again for ever."""
+    said = run(capsys, "audit", "--dsn", dsn)
+    assert (said.code, len(said.err.splitlines()), "dbname=heal7" in said.err) == (2, 1, True)
+    file = tmp_path / "ingest.toml"
+    file.write_text(f'[database]\ndsn = "{dsn}"\n')
+    for command in ("run", "check"):
+        said = run(capsys, "ingest", command, "--config", str(file))
+        assert (said.code, "database.dsn" in said.err + said.out) == (2, True)
+
+
+def test_a_terminal_too_narrow_for_a_table_shows_entry_after_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words were folded in their middle: nothing could be read."""
+    written = io.StringIO()
+    monkeypatch.setattr(
+        database_option, "Console", lambda: Console(file=written, width=40, force_terminal=True, no_color=True)
+    )
+    columns = ["gateway", "reason", "detail"]
+    rows = [("seoul-1/lobby", "value_not_finite", "NaN or infinite"), ("seoul-1/attic", "time_too_old", None)]
+    database_option.show_table("quarantine", columns, rows)
+    lines = written.getvalue().splitlines()
+    assert "gateway  seoul-1/lobby" in lines
+    assert "reason   value_not_finite" in lines
+    assert sum(line.startswith("detail") for line in lines) == 1
+    assert "│" not in written.getvalue()
+
+
+def test_an_answer_that_cannot_be_written_is_no_answer(database: Database) -> None:
+    """As of cron, on a full disk. Code 1 said that the books did not balance, below fifty lines of traceback."""
+    asyncio.run(_settle(database, data(0)))
+    for how in ([], ["--json"]):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "heal7_iot", "audit", "--dsn", database.dsn, *how],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert (done.returncode, done.stderr) == (74, "standard output: No space left on device\n")
