@@ -315,12 +315,15 @@ def _show_readings(readings: object) -> None:
             typer.echo(f"         frame {r['frame']}")
 
 
-def _field(name: str, value: object) -> None:
-    if isinstance(value, list):
-        typer.echo(f"{name}:")
-        for item in value:
-            typer.echo(f"  {item}")
-    elif isinstance(value, dict):
-        typer.echo(f"{name:12} {', '.join(f'{key}: {item}' for key, item in value.items())}")
+def _field(name: str, value: object, indent: str = "") -> None:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ", ".join(value)
+    if isinstance(value, dict):
+        typer.echo(f"{indent}{name}:")
+        for key, item in value.items():
+            _field(key, item, f"{indent}  ")
+    elif isinstance(value, list):
+        for n, item in enumerate(value):
+            _field(f"{name} {n}", item, indent)
     else:
-        typer.echo(f"{name:12} {'' if value is None else value}")
+        typer.echo(f"{indent}{name:14} {'' if value is None else value}")
