@@ -49,7 +49,11 @@ def dsn_fault(dsn: str) -> str | None:
     try:
         conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
-        why = str(error).strip()
+        # libpq quotes what it was given, and this goes to logs.
+        secret = "password" in dsn or "@" in dsn
+        why = (
+            "this is no connection string (it may hold a password, and is not shown)" if secret else str(error).strip()
+        )
     else:
         if dsn.strip():
             return None

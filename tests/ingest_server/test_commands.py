@@ -468,7 +468,7 @@ async def test_a_replay_of_a_batch_whose_device_is_elsewhere_stays(database: Dat
     assert "device_elsewhere" in told.why
 
 
-@pytest.mark.parametrize("dsn", ["garbage", "postgresql://[", " "])
+@pytest.mark.parametrize("dsn", ["garbage", "postgresql://[", " ", "postgresql://u:se cret@host/heal7"])
 def test_a_dsn_that_names_no_database_is_a_mistake_and_no_outage(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, dsn: str
 ) -> None:
@@ -480,6 +480,7 @@ def test_a_dsn_that_names_no_database_is_a_mistake_and_no_outage(
     for command in ("run", "check"):
         said = run(capsys, "ingest", command, "--config", str(file))
         assert (said.code, "database.dsn" in said.err + said.out) == (2, True)
+        assert "cret" not in said.err + said.out
 
 
 def test_a_terminal_too_narrow_for_a_table_shows_entry_after_entry(monkeypatch: pytest.MonkeyPatch) -> None:
