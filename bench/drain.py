@@ -136,6 +136,8 @@ def measure(
     p50_s, p95_s, longest_s = _created(dsn, began_s, drained_s)
     book = read_spool(spool)
     wrong = [*faults(dsn, prepared), *_books(dsn, book)]
+    if max(during) == 0.0:
+        wrong.append("no live reading was seen while it drained: the outage was too short to tell")
     if took_s * FASTER > prepared.seconds:
         wrong.append(f"it drained in {took_s:.0f} s: not {FASTER} times faster than it lasted")
     if max(during) > LATEST_S:
