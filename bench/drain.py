@@ -58,7 +58,7 @@ class Watch:
     def _run(self) -> None:
         newest = (
             "SELECT extract(epoch FROM max(l.recorded_at)), (SELECT committed FROM iot_service.ledger WHERE epoch = %s)"
-            " FROM iot_service.latest_readings l JOIN iot_service.series s USING (series_id)"
+            " FROM iot_service.series_latest l JOIN iot_service.series s USING (series_id)"
             " JOIN iot_service.iot_devices d USING (device_id) WHERE d.device LIKE 'live-%%'"
         )
         with psycopg.connect(self._dsn, autocommit=True) as connection:

@@ -44,6 +44,7 @@ async def judge(
         if isinstance(body, Columns) and not is_apart
     ]
     tables = await writer.catalogue.tables(wanted, now_s)
+    rules = writer.catalogue.erased.number
     entries = []
     for (number, o), body, is_apart in zip(fresh, bodies, apart, strict=True):
         if is_apart:
@@ -53,7 +54,7 @@ async def judge(
         elif isinstance(body, UnusableBatch):
             entries.append(_whole(number, o, "unusable", str(body)))
         elif isinstance(body, Columns):
-            entries.append(_data(number, o, body, tables[o.delivery.gateway, body.table], accepted))
+            entries.append(_data(number, o, body, tables[o.delivery.gateway, body.table], accepted, rules))
         else:
             entries.append(Entry(number, o.batch.envelope, o.delivery.payload, gaps=tuple(body)))
     return entries
@@ -83,11 +84,13 @@ def _whole(number: int, o: Opened, reason: str, detail: str, span: tuple[int, in
     return Entry(number, o.batch.envelope, o.delivery.payload, rejections=(rejection,))
 
 
-def _data(number: int, o: Opened, columns: Columns, table: Table | UnusableBatch, accepted: AcceptedTime) -> Entry:
+def _data(
+    number: int, o: Opened, columns: Columns, table: Table | UnusableBatch, accepted: AcceptedTime, rules: int
+) -> Entry:
     if isinstance(table, UnusableBatch):
         return _whole(number, o, "unusable", str(table))
     if int(columns.series.max()) >= len(table.ids):
         detail = f"reading of series {int(columns.series.max())}, the table has {len(table.ids)}"
         return _whole(number, o, "unusable", detail)
     rows, rejections = screen(columns, table, accepted)
-    return Entry(number, o.batch.envelope, o.delivery.payload, rows, rejections=rejections)
+    return Entry(number, o.batch.envelope, o.delivery.payload, rows, rejections=rejections, rules=rules)

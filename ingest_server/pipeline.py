@@ -22,6 +22,7 @@ from ingest_server.receipts import Receipts
 from ingest_server.screening import AcceptedTime
 from ingest_server.source import Delivery, MqttSource
 from ingest_server.storage import group
+from ingest_server.storage.erased import RulesChanged
 from ingest_server.storage.group import Entry, Key, SettledMeanwhile
 from ingest_server.storage.new_epochs import beyond_bound, unknown_keys
 from ingest_server.storage.writer import Writer, WriterOptions
@@ -199,7 +200,7 @@ class Pipeline:
             try:
                 await self._settle_fresh(writer, [(numbers[g], o) for (g, _, _), o in unique.items()], done)
                 break
-            except SettledMeanwhile:
+            except (SettledMeanwhile, RulesChanged):
                 self._counters.conflicts += 1
         if again:
             await group.count_duplicates(writer.connection, again)

@@ -164,7 +164,8 @@ async def _replay_data(
     rows = Rows.joined([part.rows for part in parts if part.rows is not None])
     if not len(rows):
         return Replayed(entry.quarantine_id, 0, entry.readings, why)
-    if not await quarantine.release(writer.connection, writer.partitions, entry, rows, tuple(left)):
+    rules = writer.catalogue.erased.number
+    if not await quarantine.release(writer.connection, writer.partitions, entry, rows, tuple(left), rules):
         return Replayed(entry.quarantine_id, 0, 0, _OVERTAKEN)
     return Replayed(entry.quarantine_id, entry.readings - len(left), len(left), why)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ingest_server.decoder import Bools, Columns, Int64s
 from ingest_server.storage.catalogue import REFUSED, Table
-from ingest_server.storage.group import Rejection
+from ingest_server.storage.group import ERASED, Rejection
 from ingest_server.storage.rows import Rows
 
 FUTURE_US = 300 * 1_000_000
@@ -40,28 +40,43 @@ class AcceptedTime:
 def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows | None, tuple[Rejection, ...]]:
     """Splits a batch, whose readings name series of the table only, into rows to write and readings to quarantine."""
     ids = table.ids[columns.series]
+    erased = _erased(columns, table)
     rows = Rows(columns.times_us, ids, columns.values, columns.reliability, columns.causes)
     good = (
         (ids != REFUSED)
         & np.isfinite(columns.values)
         & (columns.times_us >= accepted.earliest_us)
         & (columns.times_us <= accepted.latest_us)
+        & ~erased
     )
     if good.all():
         return rows, ()
-    rejections = tuple(_rejections(columns, table, ids == REFUSED, accepted))
+    rejections = tuple(_rejections(columns, table, erased, ids == REFUSED, accepted))
     return (rows.where(good) if good.any() else None), rejections
 
 
-def _rejections(columns: Columns, table: Table, refused: Bools, accepted: AcceptedTime) -> Iterator[Rejection]:
+def _erased(columns: Columns, table: Table) -> Bools:
+    found = np.zeros(len(columns.times_us), dtype=np.bool_)
+    for number, intervals in table.erased.items():
+        own = columns.series == number
+        for from_us, to_us in intervals:
+            found |= own & (columns.times_us >= from_us) & (columns.times_us < to_us)
+    return found
+
+
+def _rejections(
+    columns: Columns, table: Table, erased: Bools, refused: Bools, accepted: AcceptedTime
+) -> Iterator[Rejection]:
     """One for each reason; a reading that is wrong in several ways counts for the first."""
-    left = np.ones(len(columns.times_us), dtype=np.bool_)
+    # First of all: in quarantine it would be kept.
+    yield from _rejection(ERASED, "an erasure forbids to keep it", erased, columns.times_us)
+    left = ~erased
     # By reason, not by series: each entry keeps the whole payload, and a batch may name thousands of series.
     by_reason: dict[str, list[int]] = {}
     for number, refusal in table.refusals.items():
         by_reason.setdefault(refusal.reason, []).append(number)
     for reason, numbers in by_reason.items():
-        bad = refused & np.isin(columns.series, numbers)
+        bad = refused & left & np.isin(columns.series, numbers)
         left &= ~bad
         yield from _rejection(reason, table.refusals[numbers[0]].detail, bad, columns.times_us)
     checks = (

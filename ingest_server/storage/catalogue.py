@@ -6,7 +6,7 @@ longer than the database connection that filled it: a restored database hands th
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gateway.link.wire import decode_series
 from ingest_server.decoder import Int32s
 from ingest_server.errors import BatchRejected, OtherLedger, StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.erased import Erased, Interval
 from ingest_server.storage.ledger import LedgerMark, ledger_mark
 
 REFUSED = -1
@@ -56,10 +57,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A batch's series table: the id of each series, REFUSED where there is a refusal."""
+    """A batch's series table: the id of each series, REFUSED where there is a refusal.
+
+    erased: when nothing of a series may be written, where an erasure says so.
+    """
 
     ids: Int32s
     refusals: dict[int, Refusal]
+    erased: dict[int, tuple[Interval, ...]] = field(default_factory=dict)
 
 
 Describe = Callable[[str], tuple[str | None, str | None]]
@@ -81,6 +86,8 @@ class Catalogue:
         self._known_until_s = float("-inf")
         self._mark: LedgerMark | None = None
         self._probe: tuple[int, str] | None = None
+        self.erased = Erased()
+        """As of the last look for tables."""
 
     async def confirm(self, ledger_id: str) -> None:
         """Asks whether this is still the database that `ledger_id` names and whose numbers are known here.
@@ -122,7 +129,7 @@ class Catalogue:
         self, wanted: Sequence[tuple[str, bytes]], now_s: float
     ) -> dict[tuple[str, bytes], Table | UnusableBatch]:
         """For each (gateway, packed series table): its ids, registered where new; or why it cannot be used."""
-        if now_s >= self._known_until_s:
+        if await self.erased.follow(self._connection) or now_s >= self._known_until_s:
             self.forget_devices()
             self._known_until_s = now_s + _KNOWN_S
         found: dict[tuple[str, bytes], Table | UnusableBatch] = {}
@@ -147,13 +154,20 @@ class Catalogue:
     async def table(self, gateway: str, series: list[Series], now_s: float) -> Table:
         """The ids of series of one gateway, registered where new."""
         await self.gateway_id(gateway)
+        await self.erased.follow(self._connection)
         await self._resolve({(gateway, b""): series}, now_s)
         return self._table(gateway, series)
 
     def _table(self, gateway: str, series: list[Series]) -> Table:
         number = self._gateways[gateway]
         ids = np.array([self._series.get((number, s), REFUSED) for s in series], dtype=np.int32)
-        return Table(ids, {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED})
+        site = _site(gateway)
+        erased = {n: self.erased.of(site, s.device) for n, s in enumerate(series)} if self.erased.number else {}
+        return Table(
+            ids,
+            {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED},
+            {n: intervals for n, intervals in erased.items() if intervals},
+        )
 
     def _remember(self, number: int, packed: bytes, table: Table) -> None:
         size = len(packed) + table.ids.nbytes

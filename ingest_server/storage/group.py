@@ -13,13 +13,18 @@ from gateway.link.ranges import RangeSet
 from gateway.link.wire import Envelope, Gap
 from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.erased import require_rules
 from ingest_server.storage.multirange import from_multirange, to_text
 from ingest_server.storage.partitions import Partitions
 from ingest_server.storage.quarantine_bound import Candidate, QuarantineBound, keep
+from ingest_server.storage.rollup_log import COPY_LOG, log_bytes
 from ingest_server.storage.rows import COPY, Rows
 
 Key = tuple[int, int]
 """(gateway_id, epoch): one row of the ledger."""
+
+ERASED = "erased"
+"""Reason of a rejection whose readings are kept nowhere, in quarantine neither: an erasure forbids it."""
 
 _LAST_YEAR_9999_US = 253_402_300_799_000_000
 
@@ -40,7 +45,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One batch as it shall be settled: its rows, its gaps, and what of it is quarantined."""
+    """One batch as it shall be settled: its rows, its gaps, and what of it is quarantined.
+
+    rules: number of the last erasure that its readings were screened by.
+    """
 
     gateway_id: int
     envelope: Envelope
@@ -48,6 +56,7 @@ class Entry:
     rows: Rows | None = None
     gaps: tuple[Gap, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    rules: int = 0
 
     @property
     def key(self) -> Key:
@@ -125,22 +134,29 @@ async def write_group(
 ) -> Written:
     """Writes and settles entries with different identities in one transaction.
 
-    Raises SettledMeanwhile (nothing was written: repeat from the first look), BatchRejected (nothing was written),
-    StorageUnavailable (the outcome may be unknown: repeat, the ledger tells).
+    Raises SettledMeanwhile and RulesChanged (nothing was written: repeat from the first look), BatchRejected (nothing
+    was written), StorageUnavailable (the outcome may be unknown: repeat, the ledger tells).
     """
     rows = Rows.joined([e.rows for e in entries if e.rows is not None])
+    rules = min((e.rules for e in entries if e.rows is not None), default=0)
     if len(rows):
         await partitions.ensure(connection, rows.times_us)
     async with transaction(connection):
         if len(rows):
-            await copy_rows(connection, rows)
+            await copy_rows(connection, rows, rules)
         return await _claim(connection, entries, bound)
 
 
-async def copy_rows(connection: Connection, rows: Rows) -> None:
-    """Writes rows and the latest of each series, within the caller's transaction."""
+async def copy_rows(connection: Connection, rows: Rows, rules: int) -> None:
+    """Writes rows, what they change of the rollups, and the latest of each series, within the caller's transaction.
+
+    rules: number of the last erasure that the rows were screened by. Raises RulesChanged.
+    """
+    await require_rules(connection, rules)
     async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         await copy.write(rows.copy_bytes())
+    async with connection.cursor() as cursor, cursor.copy(COPY_LOG) as copy:
+        await copy.write(log_bytes(rows))
     latest = rows.latest()
     await connection.execute(
         sql("upsert_latest"),
@@ -227,27 +243,46 @@ async def _quarantine(
 ) -> int:
     """Enters what is to be quarantined, as far as there is room; how many readings found none."""
     rejected = [(entry, rejection) for entry in entries for rejection in entry.rejections]
-    kept = await keep(connection, [_candidate(entry, rejection) for entry, rejection in rejected], bound)
-    gone: dict[Key, list[tuple[int, Rejection]]] = {}
-    for (entry, rejection), entered in zip(rejected, kept, strict=True):
+    keepable = [(entry, rejection) for entry, rejection in rejected if rejection.reason != ERASED]
+    kept = await keep(connection, [_candidate(entry, rejection) for entry, rejection in keepable], bound)
+    full: dict[Key, list[tuple[int, Rejection]]] = {}
+    for (entry, rejection), entered in zip(keepable, kept, strict=True):
         if entered:
             claims[entry.key].quarantined += rejection.readings
         else:
-            claims[entry.key].dropped += rejection.readings
-            gone.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
-    if gone:
-        spans = {k: [r.span_us for _, r in found if r.span_us is not None] for k, found in gone.items()}
-        await connection.execute(
-            sql("tell_not_kept"),
-            {
-                "gateways": [k[0] for k in gone],
-                "epochs": [k[1] for k in gone],
-                "seqs": [to_text(RangeSet.of(seq for seq, _ in found)) for found in gone.values()],
-                "readings": [sum(r.readings for _, r in found) for found in gone.values()],
-                "from_us": [date(min((s[0] for s in spans[k]), default=None)) for k in gone],
-                "to_us": [date(max((s[1] for s in spans[k]), default=None)) for k in gone],
-            },
-        )
+            full.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
+    erased: dict[Key, list[tuple[int, Rejection]]] = {}
+    for entry, rejection in rejected:
+        if rejection.reason == ERASED:
+            erased.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
+    if erased:
+        readings = sum(r.readings for found in erased.values() for _, r in found)
+        await connection.execute(sql("count_refused"), {"readings": readings})
+    await _drop(connection, claims, erased, ERASED)
+    return await _drop(connection, claims, full, "quarantine_bound")
+
+
+async def _drop(
+    connection: Connection, claims: dict[Key, Claim], gone: dict[Key, list[tuple[int, Rejection]]], reason: str
+) -> int:
+    """Counts as dropped what is kept nowhere, and tells of it; how many readings."""
+    if not gone:
+        return 0
+    for key, found in gone.items():
+        claims[key].dropped += sum(r.readings for _, r in found)
+    spans = {k: [r.span_us for _, r in found if r.span_us is not None] for k, found in gone.items()}
+    await connection.execute(
+        sql("tell_dropped"),
+        {
+            "reason": reason,
+            "gateways": [k[0] for k in gone],
+            "epochs": [k[1] for k in gone],
+            "seqs": [to_text(RangeSet.of(seq for seq, _ in found)) for found in gone.values()],
+            "readings": [sum(r.readings for _, r in found) for found in gone.values()],
+            "from_us": [date(min((s[0] for s in spans[k]), default=None)) for k in gone],
+            "to_us": [date(max((s[1] for s in spans[k]), default=None)) for k in gone],
+        },
+    )
     return sum(r.readings for found in gone.values() for _, r in found)
 
 

@@ -1,24 +1,40 @@
-"""Numbered migrations: each runs once, in a transaction, in order."""
+"""Numbered migrations: each runs once, in one transaction, in order, and has a way back.
 
+`schema/NNNN_name.sql` makes a step, `.down.sql` takes it back. Where the flavours differ, the same step is there for
+each of them: `NNNN_name.native.sql`, `NNNN_name.timescaledb.sql`.
+"""
+
+import asyncio
 import hashlib
 import re
 from dataclasses import dataclass
 from importlib.resources import files
 
-from ingest_server.errors import SchemaError
-from ingest_server.storage.connection import Connection, transaction, translated
+import psycopg
+from psycopg import errors
+
+from gateway.link.backoff import FullJitter
+from ingest_server.errors import SchemaError, StorageUnavailable
+from ingest_server.storage.connection import Connection, translated
+from ingest_server.storage.flavour import Flavour, Wanted, choose, recorded, require_server
 
 _LOCK = 0x4845414C37  # "HEAL7": two servers that start together must not both migrate
-_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+_NAME = re.compile(r"(\d{4})_(\w+?)(?:\.(native|timescaledb))?\.sql")
+
+# A step that waits for a lock holds up whoever comes after it: it gives way soon, and tries again.
+_LOCK_TIMEOUT_S = 3
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema."""
+    """One step of the schema. flavour: None where it is the same for both."""
 
     version: int
     name: str
+    flavour: Flavour | None
     sql: bytes
+    down: bytes
 
     @property
     def checksum(self) -> str:
@@ -33,19 +49,25 @@ class Applied:
     applied_at: str | None
 
 
-def migrations() -> list[Migration]:
-    """All steps that this version knows, in order."""
+def migrations(flavour: Flavour = Flavour.NATIVE) -> list[Migration]:
+    """All steps that this version knows for a flavour, in order."""
     found = []
-    for entry in files("ingest_server.storage").joinpath("schema").iterdir():
+    folder = files("ingest_server.storage").joinpath("schema")
+    for entry in folder.iterdir():
         match = _NAME.fullmatch(entry.name)
-        if match:
-            found.append(Migration(int(match[1]), match[2], entry.read_bytes()))
+        if match and match[3] in (None, flavour):
+            down = folder.joinpath(entry.name.removesuffix(".sql") + ".down.sql").read_bytes()
+            own = None if match[3] is None else Flavour(match[3])
+            found.append(Migration(int(match[1]), match[2], own, entry.read_bytes(), down))
     return sorted(found, key=lambda m: m.version)
 
 
-async def status(connection: Connection) -> list[Applied]:
-    """Every step and when it was applied. Raises SchemaError where the database is not one of ours any more."""
-    await _require_utf8(connection)
+async def status(connection: Connection, flavour: Flavour | None = None) -> list[Applied]:
+    """Every step and when it was applied. flavour: of the steps that are not, where the database has none yet.
+
+    Raises SchemaError where the database is not one of ours any more.
+    """
+    await require_server(connection)
     with translated():
         cursor = await connection.execute("SELECT to_regclass('iot_service.schema_migrations') IS NOT NULL")
         row = await cursor.fetchone()
@@ -55,7 +77,7 @@ async def status(connection: Connection) -> list[Applied]:
                 "SELECT version, checksum, applied_at::text FROM iot_service.schema_migrations ORDER BY version"
             )
             rows = await cursor.fetchall()
-    known = {m.version: m for m in migrations()}
+    known = {m.version: m for m in migrations(await recorded(connection) or flavour or Flavour.NATIVE)}
     when: dict[int, str] = {}
     for version, checksum, applied_at in rows:
         if version not in known:
@@ -66,41 +88,109 @@ async def status(connection: Connection) -> list[Applied]:
     return [Applied(m, when.get(m.version)) for m in known.values()]
 
 
-async def _require_utf8(connection: Connection) -> None:
-    """Names of devices are written in every alphabet: another encoding would refuse them one by one."""
-    with translated():
-        cursor = await connection.execute("SHOW server_encoding")
-        row = await cursor.fetchone()
-    if row is not None and row[0] != "UTF8":
-        raise SchemaError(f"the database's encoding is {row[0]}: make one with ENCODING 'UTF8'")
+async def migrate(connection: Connection, *, to: int | None = None, wanted: Wanted = Wanted.AUTO) -> list[Migration]:
+    """Applies what is missing, or takes back what is beyond version `to`; returns the steps in the order of work.
 
-
-async def migrate(connection: Connection) -> list[Migration]:
-    """Applies what is missing; returns it. Several may call this at once: one does the work."""
+    Several may call this at once: one does the work. Raises SchemaError, after which the step that failed has left
+    nothing of itself, and those before it stand.
+    """
+    await require_server(connection)
     done = []
     with translated():
+        await connection.execute("SET statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    try:
+        flavour = await choose(connection, wanted)
+        await _make_book(connection)
+        steps = await status(connection, flavour)
+        newest = steps[-1].migration.version
+        if to is not None and not 0 <= to <= newest:
+            raise SchemaError(f"there is no version {to}: 0 to {newest} are known")
+        for step in steps:
+            if step.applied_at is None and (to is None or step.migration.version <= to):
+                await _retried(connection, step.migration, back=False)
+                done.append(step.migration)
+        for step in reversed(steps):
+            if step.applied_at is not None and to is not None and step.migration.version > to:
+                await _retried(connection, step.migration, back=True)
+                done.append(step.migration)
+    finally:
+        with translated():
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+    return done
+
+
+async def _make_book(connection: Connection) -> None:
     try:
         with translated():
             await connection.execute("CREATE SCHEMA IF NOT EXISTS iot_service")
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS iot_service.schema_migrations (version integer PRIMARY KEY, name text"
-                " NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+                " NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), flavour text)"
             )
-        for step in await status(connection):
-            if step.applied_at is not None:
-                continue
-            async with transaction(connection):
-                await connection.execute(step.migration.sql)
-                await connection.execute(
-                    "INSERT INTO iot_service.schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
-                    (step.migration.version, step.migration.name, step.migration.checksum),
-                )
-            done.append(step.migration)
-    finally:
-        with translated():
-            await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
-    return done
+            await connection.execute("ALTER TABLE iot_service.schema_migrations ADD COLUMN IF NOT EXISTS flavour text")
+    except StorageUnavailable as error:
+        if isinstance(error.__cause__, errors.InsufficientPrivilege):
+            raise SchemaError(f"{error}: {_needs_rights(connection)}") from error
+        raise
+
+
+def _needs_rights(connection: Connection) -> str:
+    info = connection.info
+    return (
+        f"let an administrator GRANT CREATE ON DATABASE {info.dbname} TO {info.user}, or migrate as the schema's owner"
+    )
+
+
+async def _retried(connection: Connection, step: Migration, *, back: bool) -> None:
+    backoff = FullJitter(0.5, 5.0)
+    for attempt in range(_ATTEMPTS):
+        try:
+            await _apply(connection, step, back=back)
+        except errors.LockNotAvailable as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise SchemaError(
+                    f"{_called(step, back)}: somebody else holds a lock that it needs (see pg_locks); nothing of it was"
+                    " done: try again when they are through"
+                ) from error
+            await asyncio.sleep(backoff.next_s())
+        except psycopg.Error as error:
+            raise _fault(connection, step, error, back=back) from error
+        else:
+            return
+
+
+async def _apply(connection: Connection, step: Migration, *, back: bool) -> None:
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'".encode())
+        await connection.execute(step.down if back else step.sql)
+        if back:
+            await connection.execute("DELETE FROM iot_service.schema_migrations WHERE version = %s", (step.version,))
+        else:
+            await connection.execute(
+                "INSERT INTO iot_service.schema_migrations (version, name, checksum, flavour) VALUES (%s, %s, %s, %s)",
+                (step.version, step.name, step.checksum, step.flavour),
+            )
+
+
+def _called(step: Migration, back: bool) -> str:
+    return f"{'taking back ' if back else ''}migration {step.version} ({step.name})"
+
+
+def _fault(connection: Connection, step: Migration, error: psycopg.Error, *, back: bool) -> Exception:
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, psycopg.OperationalError) and connection.broken:
+        return StorageUnavailable(said)
+    remedy = "nothing of it was done"
+    if isinstance(error, errors.DuplicateTable | errors.DuplicateObject | errors.DuplicateFunction):
+        remedy = "it is not ours, or half of a migration by hand: rename or drop it, then migrate; nothing was done"
+    elif isinstance(error, errors.InsufficientPrivilege):
+        remedy = f"{_needs_rights(connection)}; nothing was done"
+    elif isinstance(error, errors.DiskFull):
+        remedy = "the disk is full: make room, then migrate; nothing was done"
+    elif isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
+        remedy = "something of ours was dropped or renamed: see `heal7-iot db check`; nothing was done"
+    return SchemaError(f"{_called(step, back)}: {said}: {remedy}")
 
 
 async def require_current(connection: Connection) -> None:

@@ -118,18 +118,18 @@ async def read_entry(connection: Connection, quarantine_id: int) -> tuple[Quaran
 
 
 async def release(
-    connection: Connection, partitions: Partitions, entry: Quarantined, rows: Rows, left: tuple[int, ...]
+    connection: Connection, partitions: Partitions, entry: Quarantined, rows: Rows, left: tuple[int, ...], rules: int
 ) -> bool:
     """Commits an entry's readings as rows, all but those at `left`, which stay. Their books move with them.
 
-    A reading that was raw bytes may have become several rows. False where another command was faster: nothing was
-    written.
+    A reading that was raw bytes may have become several rows. rules: see copy_rows. False where another command was
+    faster: nothing was written.
     """
     await partitions.ensure(connection, rows.times_us)
     async with transaction(connection):
         if not await _take(connection, entry, left):
             return False
-        await copy_rows(connection, rows)
+        await copy_rows(connection, rows, rules)
         await connection.execute(
             sql("move_to_committed"),
             {"gateway_id": entry.gateway_id, "epoch": entry.epoch, "moved": entry.readings - len(left)},

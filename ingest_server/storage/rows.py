@@ -6,12 +6,12 @@ import numpy as np
 
 from ingest_server.decoder import Bools, Float64s, Int32s, Int64s
 
-_POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01, where PostgreSQL's timestamps count from, in Unix µs
+POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01, where PostgreSQL's timestamps count from, in Unix µs
 
 # The binary COPY format, as PostgreSQL's manual has it (COPY, "Binary Format"): a signature, flags, an extension
 # length; for each row the number of fields, and for each field its length and its big-endian bytes; a trailer.
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
 _ROW = np.dtype(
     [
         ("fields", ">i2"),
@@ -76,12 +76,12 @@ class Rows:
         rows["recorded_at_length"] = rows["value_length"] = 8
         rows["series_id_length"] = rows["causes_length"] = 4
         rows["reliability_length"] = 2
-        rows["recorded_at"] = self.times_us - _POSTGRES_EPOCH_US
+        rows["recorded_at"] = self.times_us - POSTGRES_EPOCH_US
         rows["value"] = self.values
         rows["series_id"] = self.series_ids
         rows["causes"] = self.causes
         rows["reliability"] = self.reliability
-        return b"".join((_HEADER, rows.tobytes(), _TRAILER))
+        return b"".join((HEADER, rows.tobytes(), TRAILER))
 
     def latest(self) -> "Rows":
         """The newest row of each series, in order of series."""

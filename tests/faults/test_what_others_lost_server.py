@@ -150,7 +150,7 @@ async def test_prefetch_against_delete(database: Database, mosquitto: Broker, tm
             await peer.online()
             await peer.send(fresh(100))
             await peer.receipted(EPOCH, 100)
-            blocker.execute("LOCK TABLE iot_service.latest_readings IN ACCESS EXCLUSIVE MODE")
+            blocker.execute("LOCK TABLE iot_service.series_latest IN ACCESS EXCLUSIVE MODE")
             await peer.send(*(fresh(seq) for seq in range(20)))
             await until_waiting_for_a_lock(database)
             receipts = len(peer.receipts)

@@ -16,7 +16,7 @@ async def test_numbers_known_before_a_restore_under_a_live_connection_are_not_us
         await line.settle(data(0))
         database.query(
             "TRUNCATE iot_service.series, iot_service.series_profiles, iot_service.sensor_readings,"
-            " iot_service.latest_readings, iot_service.ledger"
+            " iot_service.series_latest, iot_service.ledger"
         )
         database.query(
             "INSERT INTO iot_service.series (series_id, device_id, channel, quantity, unit) OVERRIDING SYSTEM VALUE"

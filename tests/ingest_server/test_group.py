@@ -150,7 +150,7 @@ async def test_a_series_cached_before_a_rollback_is_not_used(database: Database)
     """The connection is cut after the registration; a restored database gives the same number to something else."""
     with psycopg.connect(database.dsn) as blocker:
         async with running_line(database) as line:
-            blocker.execute("LOCK TABLE iot_service.latest_readings IN ACCESS EXCLUSIVE MODE")
+            blocker.execute("LOCK TABLE iot_service.series_latest IN ACCESS EXCLUSIVE MODE")
             events = line.feed(data(0))
             await until_waiting_for_a_lock(database)
             number = database.one("SELECT series_id FROM iot_service.series")
@@ -335,7 +335,7 @@ async def test_damaged_and_unsupported_batches_are_acknowledged_and_not_settled(
 async def test_a_batch_that_the_database_refuses_is_isolated_and_quarantined(database: Database) -> None:
     """A constraint that an operator added stands for all that a database may refuse."""
     await settle(database, data(100, [reading()], before=200))
-    database.query("ALTER TABLE iot_service.latest_readings ADD CONSTRAINT sane CHECK (value <> 666)")
+    database.query("ALTER TABLE iot_service.series_latest ADD CONSTRAINT sane CHECK (value <> 666)")
     line = await settle(database, data(0), data(1, [reading(666.0, NOW_US + 1)], before=2), data(2, before=3))
     assert values(database) == [0.25, 0.5, 2.25, 2.5, 21.5]
     assert database.query("SELECT seq, reason, readings FROM iot_service.quarantine") == [(1, "refused_by_database", 1)]
@@ -361,7 +361,7 @@ async def test_a_gateway_that_was_deleted_beneath_a_connection_is_made_anew(data
         await line.settle(data(0))
         database.query(
             "TRUNCATE iot_service.gateways, iot_service.ledger, iot_service.iot_devices, iot_service.series,"
-            " iot_service.series_profiles, iot_service.sensor_readings, iot_service.latest_readings CASCADE"
+            " iot_service.series_profiles, iot_service.sensor_readings, iot_service.series_latest CASCADE"
         )
         await line.settle(data(1))
     assert values(database) == [1.25, 1.5]
@@ -380,7 +380,7 @@ async def test_the_latest_reading_is_the_newest_of_the_table_to_the_microsecond(
         " FROM iot_service.sensor_readings ORDER BY series_id, recorded_at DESC"
     )
     latest = database.query(
-        "SELECT series_id, recorded_at, value, reliability, causes FROM iot_service.latest_readings ORDER BY series_id"
+        "SELECT series_id, recorded_at, value, reliability, causes FROM iot_service.series_latest ORDER BY series_id"
     )
     assert latest == newest
     assert {row[2] for row in latest} == {1.5, 1.75}
@@ -392,7 +392,7 @@ async def test_what_is_in_an_archive_far_away_in_time_keeps_its_microseconds(dat
     async with running_line(database, now_us=now) as line:
         await line.settle(data(0, [reading(1.0, now)]))
     sql = "SELECT (extract(epoch FROM recorded_at) * 1000000)::bigint FROM iot_service.{}"
-    assert [database.one(sql.format(table)) for table in ("sensor_readings", "latest_readings")] == [now, now]
+    assert [database.one(sql.format(table)) for table in ("sensor_readings", "series_latest")] == [now, now]
 
 
 async def test_the_line_runs_as_a_member_of_iot_ingest(database: Database) -> None:
@@ -433,7 +433,7 @@ async def test_two_workers_that_settle_different_batches_run_side_by_side(databa
     await settle(database, data(100, [reading()], before=200))
     with psycopg.connect(database.dsn) as blocker:
         async with running_line(database) as a, running_line(database) as b:
-            blocker.execute("LOCK TABLE iot_service.latest_readings IN ACCESS EXCLUSIVE MODE")
+            blocker.execute("LOCK TABLE iot_service.series_latest IN ACCESS EXCLUSIVE MODE")
             from_a = a.feed(data(0))
             await until_waiting_for_a_lock(database, 1)
             nothing_to_copy = independent.Plan(b"\xc1", 1, epoch=EPOCH, seq=1, before=2).payload()

@@ -432,7 +432,7 @@ async def test_gaps_are_shown_as_gaps(database: Database) -> None:
 
 
 async def test_a_replay_that_the_database_refuses_ends_no_walk(database: Database) -> None:
-    database.query("ALTER TABLE iot_service.latest_readings ADD CONSTRAINT sane CHECK (value <> 0)")
+    database.query("ALTER TABLE iot_service.series_latest ADD CONSTRAINT sane CHECK (value <> 0)")
     await settle(database, *(useless(seq) for seq in range(3)))
     told = await all_of(database, accepted=AcceptedTime(0, NOW_US))
     assert [(r.committed, r.left) for r in told] == [(0, 2), (2, 0), (2, 0)]

@@ -13,7 +13,7 @@ UPDATE iot_service.iot_devices d
                max(l.value) FILTER (WHERE s.quantity IN ('rssi', 'signal_strength')) AS signal
           FROM iot_service.iot_devices h
           JOIN iot_service.series s USING (device_id)
-          JOIN iot_service.latest_readings l USING (series_id)
+          JOIN iot_service.series_latest l USING (series_id)
          WHERE h.home_gateway_id = %(gateway_id)s
          GROUP BY s.device_id) n USING (device_id)
  WHERE d.device_id = n.device_id

@@ -1,5 +1,5 @@
 -- In series order (two workers must not wait for each other in a circle), and only where newer.
-INSERT INTO iot_service.latest_readings AS l (series_id, recorded_at, value, reliability, causes)
+INSERT INTO iot_service.series_latest AS l (series_id, recorded_at, value, reliability, causes)
 SELECT series_id, timestamptz 'epoch' + recorded_us * interval '1 microsecond', value, reliability, causes
   FROM unnest(%(series_ids)s::int[], %(times_us)s::bigint[], %(values)s::float8[], %(reliability)s::int[], %(causes)s::int[])
        AS r (series_id, recorded_us, value, reliability, causes)

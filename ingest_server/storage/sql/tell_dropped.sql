@@ -1,4 +1,4 @@
--- What found no room in quarantine, one row of each (gateway, epoch). A gateway that goes on so grows the row of this
+-- What is dropped on arrival (no room in quarantine; erased), one row of each (gateway, epoch). A gateway that goes on so grows the row of this
 -- hour: with one more for each of its batches it would fill the database by its gaps instead.
 WITH told AS (
     SELECT n.gateway_id, n.epoch, n.seqs::int8multirange AS seqs, n.readings,
@@ -13,12 +13,12 @@ WITH told AS (
            from_at = LEAST(g.from_at, t.from_at), to_at = GREATEST(g.to_at, t.to_at)
       FROM told t
      WHERE g.gap_id = (SELECT l.gap_id FROM iot_service.data_gaps l
-                        WHERE l.gateway_id = t.gateway_id AND l.epoch = t.epoch AND l.reason = 'quarantine_bound'
+                        WHERE l.gateway_id = t.gateway_id AND l.epoch = t.epoch AND l.reason = %(reason)s
                           AND l.recorded_at > now() - interval '1 hour'
                         ORDER BY l.recorded_at DESC LIMIT 1)
     RETURNING g.gateway_id, g.epoch
 )
 INSERT INTO iot_service.data_gaps (gateway_id, epoch, seqs, reason, readings, from_at, to_at)
-SELECT t.gateway_id, t.epoch, t.seqs, 'quarantine_bound', t.readings, t.from_at, t.to_at
+SELECT t.gateway_id, t.epoch, t.seqs, %(reason)s, t.readings, t.from_at, t.to_at
   FROM told t
  WHERE NOT EXISTS (SELECT FROM grown WHERE grown.gateway_id = t.gateway_id AND grown.epoch = t.epoch)

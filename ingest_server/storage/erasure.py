@@ -1,0 +1,176 @@
+"""Removing readings on request, so that nothing brings them back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg import sql as composed
+
+from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.erased import ERASURE_LOCK
+from ingest_server.storage.rollups import lock_rollups
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of a site is meant: a zone (its devices while they were there), a device, or, both None, all of it.
+
+    from_at, to_at: [from, to), with a time zone; from_at None: from the beginning on.
+    """
+
+    site: str
+    zone: str | None
+    device: str | None
+    from_at: datetime | None
+    to_at: datetime
+
+    def __str__(self) -> str:
+        what = f"zone {self.zone}" if self.zone else f"device {self.device}" if self.device else "all devices"
+        since = f"{self.from_at:%Y-%m-%dT%H:%M:%S%z}" if self.from_at else "the beginning"
+        return f"{self.site}: {what}, {since} to {self.to_at:%Y-%m-%dT%H:%M:%S%z}"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One rule: a device's time; device None: every device of the site. Dates as ISO 8601, or ±infinity."""
+
+    site: str
+    device: str | None
+    from_at: str
+    to_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """An entry of the audit trail. readings: rows removed; refused: readings that arrived later and were dropped."""
+
+    erasure_id: UUID
+    requested_at: str
+    requested_by: str
+    reason: str
+    scope: str
+    readings: int
+    refused: int
+    done_at: str | None
+
+
+async def request(connection: Connection, scope: Scope, *, reason: str, by: str) -> tuple[UUID, int]:
+    """Brings an erasure into force: from now on nothing that it names is written. Its id; its intervals, in number."""
+    async with transaction(connection):
+        # Alone: whoever is writing has committed, and whoever writes next sees the rule.
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ERASURE_LOCK,))
+        cursor = await connection.execute(
+            "INSERT INTO iot_service.erasures (requested_by, reason, scope) VALUES (%s, %s, %s) RETURNING erasure_id",
+            (by, reason, str(scope)),
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        cursor = await connection.execute(
+            sql("erase_intervals"),
+            {
+                "erasure_id": row[0],
+                "site": scope.site,
+                "zone": scope.zone,
+                "device": scope.device,
+                "from_at": scope.from_at or "-infinity",
+                "to_at": scope.to_at,
+            },
+        )
+        return row[0], cursor.rowcount
+
+
+async def carry_out(connection: Connection, erasure_id: UUID) -> int:
+    """Removes the rows of an erasure that is in force; how many. Rollups follow with the next refresh."""
+    this = {"erasure_id": erasure_id}
+    # First, and by itself: writers wait for these rows.
+    async with transaction(connection):
+        cursor = await connection.execute(sql("erase_latest"), this)
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            await connection.execute(sql("restore_latest"), {"series_ids": row[0]})
+    async with transaction(connection):
+        await lock_rollups(connection)
+        cursor = await connection.execute(sql("erase_readings"), this)
+        row = await cursor.fetchone()
+        assert row is not None
+        removed = int(row[0])
+        for table in await _archived(connection):
+            removed += await _erase_archived(connection, table, erasure_id)
+        await connection.execute(sql("erase_archived_rollups"), this)
+        await connection.execute(
+            "UPDATE iot_service.erasures SET readings = readings + %s, done_at = now() WHERE erasure_id = %s",
+            (removed, erasure_id),
+        )
+    return removed
+
+
+async def unfinished(connection: Connection) -> list[UUID]:
+    """Erasures that are in force, and whose rows nobody has removed yet."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT erasure_id FROM iot_service.erasures WHERE done_at IS NULL ORDER BY number"
+        )
+        return [row[0] for row in await cursor.fetchall()]
+
+
+async def listed(connection: Connection) -> list[Erasure]:
+    """Every erasure, the newest first."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT erasure_id, requested_at::text, requested_by, reason, scope, readings, refused, done_at::text"
+            " FROM iot_service.erasures ORDER BY number DESC"
+        )
+        return [Erasure(*row) for row in await cursor.fetchall()]
+
+
+async def intervals(connection: Connection, erasure_id: UUID) -> list[Interval]:
+    """The rules of one erasure."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT site, device, from_at::text, to_at::text FROM iot_service.erased_intervals WHERE erasure_id = %s",
+            (erasure_id,),
+        )
+        return [Interval(*row) for row in await cursor.fetchall()]
+
+
+async def enforce(connection: Connection, erasure: Erasure, rules: Sequence[Interval]) -> bool:
+    """Brings an erasure of another database, or of before a restore, into force here. False: it is in force."""
+    async with transaction(connection):
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ERASURE_LOCK,))
+        cursor = await connection.execute(
+            "INSERT INTO iot_service.erasures (erasure_id, requested_at, requested_by, reason, scope)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (erasure_id) DO NOTHING",
+            (erasure.erasure_id, erasure.requested_at, erasure.requested_by, erasure.reason, erasure.scope),
+        )
+        if cursor.rowcount == 0:
+            return False
+        for rule in rules:
+            await connection.execute(
+                "INSERT INTO iot_service.erased_intervals (erasure_id, site, device, from_at, to_at)"
+                " VALUES (%s, %s, %s, %s, %s)",
+                (erasure.erasure_id, rule.site, rule.device, rule.from_at, rule.to_at),
+            )
+    return True
+
+
+async def _archived(connection: Connection) -> list[str]:
+    cursor = await connection.execute(
+        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = to_regnamespace('archive') AND c.relkind = 'r'"
+        " AND c.relname ~ '^(sensor_readings|rollup_1m)_[0-9]{4}_[0-9]{2}$' ORDER BY 1"
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def _erase_archived(connection: Connection, table: str, erasure_id: UUID) -> int:
+    """From one archived month; how many readings."""
+    is_rollup = table.startswith("rollup_1m")
+    time = composed.SQL("r.bucket + interval '1 minute' > e.from_at AND r.bucket < e.to_at") if is_rollup else None
+    statement = composed.SQL(
+        "DELETE FROM archive.{} r USING iot_service.erased_intervals e"
+        " JOIN iot_service.iot_devices v ON v.site = e.site AND (e.device IS NULL OR v.device = e.device)"
+        " JOIN iot_service.series s USING (device_id)"
+        " WHERE e.erasure_id = %s AND r.series_id = s.series_id AND {}"
+    ).format(composed.Identifier(table), time or composed.SQL("r.recorded_at >= e.from_at AND r.recorded_at < e.to_at"))
+    cursor = await connection.execute(statement, (erasure_id,))
+    return 0 if is_rollup else cursor.rowcount

@@ -1,0 +1,51 @@
+"""What a group's rows change of the rollups, as entries of the append-only log. No Python loop per reading."""
+
+import struct
+
+import numpy as np
+
+from ingest_server.decoder import Int64s
+from ingest_server.storage.rows import HEADER, POSTGRES_EPOCH_US, TRAILER, Rows
+
+COPY_LOG = "COPY iot_service.rollup_log (from_at, to_at, series_ids) FROM STDIN (FORMAT binary)"
+
+_MINUTE_US = 60_000_000
+_SPANS_MIN = (1, 60, 1440, 525_600)
+# An entry names the series of a minute; where readings lie so far apart that these would be too many, of an hour, and
+# so on. A refresh that looks at more than changed finds the same.
+_MOST_ENTRIES = 1_000
+
+# A row of a binary COPY with its three fields, the last an array of one dimension (array_send in PostgreSQL's
+# arrayfuncs.c: dimensions, flags, the type's oid, for each dimension its size and lower bound; then each element's
+# length and bytes).
+_ROW = struct.Struct(">h i q i q i i i i i i")
+_ELEMENT = np.dtype([("length", ">i4"), ("value", ">i4")])
+_INT4_OID = 23
+
+
+def log_bytes(rows: Rows) -> bytes:
+    """What `COPY_LOG` takes, for rows of which there is at least one."""
+    for span_min in _SPANS_MIN:
+        buckets, ids = _distinct(rows, span_min)
+        starts = np.flatnonzero(np.concatenate(([True], buckets[1:] != buckets[:-1])))
+        if len(starts) <= _MOST_ENTRIES:
+            break
+    elements = np.empty(len(ids), dtype=_ELEMENT)
+    elements["length"] = 4
+    elements["value"] = ids
+    packed = elements.tobytes()
+    span_us = span_min * _MINUTE_US
+    parts = [HEADER]
+    for first, after in zip(starts.tolist(), [*starts[1:].tolist(), len(ids)], strict=True):
+        from_us = int(buckets[first]) * span_us - POSTGRES_EPOCH_US
+        size = (after - first) * _ELEMENT.itemsize
+        parts.append(_ROW.pack(3, 8, from_us, 8, from_us + span_us, 20 + size, 1, 0, _INT4_OID, after - first, 1))
+        parts.append(packed[first * _ELEMENT.itemsize : after * _ELEMENT.itemsize])
+    parts.append(TRAILER)
+    return b"".join(parts)
+
+
+def _distinct(rows: Rows, span_min: int) -> tuple[Int64s, Int64s]:
+    """The distinct pairs of bucket and series, ordered: two columns (int64)."""
+    keys = np.unique((rows.times_us // (span_min * _MINUTE_US) << 31) | rows.series_ids)
+    return keys >> 31, keys & 0x7FFF_FFFF

@@ -1,0 +1,69 @@
+"""Rollups follow the log: what changed is computed again, once, from the readings that are there then.
+
+A writer enters what it changes in the transaction of its rows. A refresh reads entries first and readings in a later
+statement: whatever an entry tells of is visible by then, and what is committed after has an entry of its own. Only then
+are these entries deleted, in the same transaction: whoever reads sees all of it or nothing.
+"""
+
+from dataclasses import dataclass
+
+from ingest_server.storage.connection import Connection, sql, transaction
+from ingest_server.storage.flavour import Flavour
+
+ROLLUPS_LOCK = 0x48454102
+"""Of the transaction: refreshes, the horizon and erasure take turns."""
+
+MOST_ENTRIES = 2_000
+"""Of the log, in one transaction."""
+
+_NATIVE_STEPS = ("refresh_minutes", "refresh_hours", "refresh_days")
+
+# The plan is known: few ranges, each found in an index. Statistics of a month that has just begun say otherwise.
+_PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """entries: of the log that were worked off. more: whether there may be others."""
+
+    entries: int
+    more: bool
+
+
+async def refresh(connection: Connection, flavour: Flavour, most: int = MOST_ENTRIES) -> Refreshed:
+    """Works off the oldest entries of the log. Raises StorageError; what it had begun is then undone."""
+    del flavour
+    async with transaction(connection):
+        await lock_rollups(connection)
+        entries = await _take(connection, most)
+        if not entries:
+            return Refreshed(0, more=False)
+        await connection.execute(_PLAN)
+        await connection.execute(sql("rollups_dirty_table"))
+        await connection.execute(sql("rollups_mark"), {"entries": entries})
+        for step in (*_NATIVE_STEPS, "refresh_site_days"):
+            await connection.execute(sql(step))
+        await connection.execute("DELETE FROM iot_service.rollup_log WHERE entry_id = ANY(%s)", (entries,))
+    return Refreshed(len(entries), more=len(entries) == most)
+
+
+async def refresh_all(connection: Connection, flavour: Flavour) -> int:
+    """Works off the log until it is empty; how many entries that were."""
+    done = 0
+    while True:
+        refreshed = await refresh(connection, flavour)
+        done += refreshed.entries
+        if not refreshed.more:
+            return done
+
+
+async def lock_rollups(connection: Connection) -> None:
+    """Holds off refreshes until the caller's transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ROLLUPS_LOCK,))
+
+
+async def _take(connection: Connection, most: int) -> list[int]:
+    cursor = await connection.execute(sql("rollups_take"), {"most": most})
+    row = await cursor.fetchone()
+    assert row is not None
+    return list(row[0])

@@ -1,0 +1,161 @@
+-- What the platform's services and Grafana read, and what storage for years needs beside the line: zones and placements,
+-- days by the site's calendar, patterns of use, jobs and their runs, erasure.
+
+CREATE TABLE iot_service.sites (
+    site      text PRIMARY KEY,
+    time_zone text NOT NULL CHECK ((timestamptz 'epoch' AT TIME ZONE time_zone) IS NOT NULL)
+);
+COMMENT ON TABLE iot_service.sites IS 'whose days are not those of UTC';
+
+CREATE TABLE iot_service.zones (
+    location_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    site        text NOT NULL,
+    zone        text NOT NULL,
+    UNIQUE (site, zone)
+);
+
+-- Where a device hung since when: a zone's history is of those devices that were in it at the time.
+CREATE TABLE iot_service.device_placements (
+    device_id   integer NOT NULL REFERENCES iot_service.iot_devices,
+    valid_from  timestamptz NOT NULL,
+    location_id integer REFERENCES iot_service.zones,
+    position    text,
+    PRIMARY KEY (device_id, valid_from)
+);
+CREATE INDEX device_placements_location ON iot_service.device_placements (location_id);
+COMMENT ON COLUMN iot_service.device_placements.location_id IS 'null: taken away';
+
+-- Which device took whose place: the new one's history goes on where the old one's ends.
+CREATE TABLE iot_service.device_successions (
+    device_id      integer PRIMARY KEY REFERENCES iot_service.iot_devices,
+    predecessor_id integer NOT NULL UNIQUE REFERENCES iot_service.iot_devices,
+    replaced_at    timestamptz NOT NULL,
+    CHECK (device_id <> predecessor_id)
+);
+
+-- What firmware profiles state of their channels. Whoever writes readings brings it up to date.
+CREATE TABLE iot_service.profile_channels (
+    profile  text NOT NULL,
+    channel  text NOT NULL,
+    accuracy text,
+    minimum  double precision,
+    maximum  double precision,
+    PRIMARY KEY (profile, channel)
+);
+
+-- Whoever changes readings of [from_at, to_at) says so here, in the same transaction; the next refresh of the rollups
+-- takes the entry out. Only ever appended to: two writers never wait for each other.
+CREATE TABLE iot_service.rollup_log (
+    entry_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    from_at    timestamptz NOT NULL,
+    to_at      timestamptz NOT NULL,
+    series_ids integer[] NOT NULL,
+    CHECK (from_at < to_at)
+);
+
+-- What is older has left the table of readings: its rollups stay as they are, and nothing refreshes them any more.
+CREATE TABLE iot_service.raw_horizon (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    begins   timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO iot_service.raw_horizon DEFAULT VALUES;
+
+-- A series' day by the calendar of its site. One row a day, however often it is computed.
+CREATE TABLE iot_service.rollup_site_day (
+    series_id    integer NOT NULL,
+    reading_date date NOT NULL,
+    total        double precision NOT NULL,
+    readings     bigint NOT NULL,
+    minimum      double precision NOT NULL,
+    maximum      double precision NOT NULL,
+    first        double precision NOT NULL,
+    last         double precision NOT NULL,
+    PRIMARY KEY (series_id, reading_date)
+) WITH (fillfactor = 70);
+
+-- Days whose readings changed since patterns of use were last derived from them.
+CREATE TABLE iot_service.changed_days (
+    site       text NOT NULL,
+    visit_date date NOT NULL,
+    PRIMARY KEY (site, visit_date)
+);
+
+CREATE TABLE iot_service.job_runs (
+    run_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    job         text NOT NULL,
+    server      text NOT NULL,
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    ok          boolean,
+    detail      text
+);
+CREATE INDEX job_runs_by_job ON iot_service.job_runs (job, run_id DESC);
+COMMENT ON COLUMN iot_service.job_runs.ok IS 'null: under way, or its server died';
+
+-- Readings that were removed on request, and shall not come back: intervals are rules for whatever arrives later.
+CREATE TABLE iot_service.erasures (
+    erasure_id   uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    number       bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    requested_by text NOT NULL,
+    reason       text NOT NULL,
+    scope        text NOT NULL,
+    readings     bigint NOT NULL DEFAULT 0,
+    refused      bigint NOT NULL DEFAULT 0,
+    done_at      timestamptz
+);
+COMMENT ON COLUMN iot_service.erasures.readings IS 'rows that were removed';
+COMMENT ON COLUMN iot_service.erasures.refused IS 'readings that arrived afterwards and were dropped';
+
+CREATE TABLE iot_service.erased_intervals (
+    erasure_id uuid NOT NULL REFERENCES iot_service.erasures,
+    site       text NOT NULL,
+    device     text,
+    from_at    timestamptz NOT NULL,
+    to_at      timestamptz NOT NULL,
+    CHECK (from_at < to_at)
+);
+CREATE INDEX erased_intervals_erasure ON iot_service.erased_intervals (erasure_id);
+COMMENT ON COLUMN iot_service.erased_intervals.device IS 'null: every device of the site';
+
+-- How people use a zone, by day and part of the day: anonymous. The platform's users are named only where it has any.
+DO $$
+DECLARE
+    key_type text;
+    key_name name;
+BEGIN
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod) INTO key_name, key_type
+      FROM pg_constraint c
+      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+     WHERE c.conrelid = to_regclass('public.users') AND c.contype = 'p' AND cardinality(c.conkey) = 1;
+    EXECUTE format($table$
+        CREATE TABLE iot_service.user_behavior_patterns (
+            pattern_id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            user_id                   %s,
+            location_id               integer NOT NULL REFERENCES iot_service.zones,
+            visit_date                date NOT NULL,
+            time_slot                 text NOT NULL CHECK (time_slot IN ('morning', 'afternoon', 'evening')),
+            dwell_time_minutes        integer NOT NULL CHECK (dwell_time_minutes >= 0),
+            interaction_points        integer NOT NULL CHECK (interaction_points >= 0),
+            movement_pattern          text NOT NULL CHECK (movement_pattern IN ('none', 'passing', 'moving', 'staying')),
+            preference_indicators     jsonb NOT NULL,
+            comfort_level             smallint CHECK (comfort_level BETWEEN 1 AND 5),
+            environmental_preferences jsonb NOT NULL,
+            computed_at               timestamptz NOT NULL DEFAULT now()
+        )$table$, COALESCE(key_type, 'uuid'));
+    IF key_name IS NOT NULL THEN
+        BEGIN
+            EXECUTE format('ALTER TABLE iot_service.user_behavior_patterns ADD CONSTRAINT user_behavior_patterns_user'
+                           ' FOREIGN KEY (user_id) REFERENCES public.users (%I)', key_name);
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE NOTICE 'public.users may not be referenced by %: user_id stands without a reference', current_user;
+        END;
+    END IF;
+END $$;
+CREATE UNIQUE INDEX user_behavior_patterns_anonymous
+    ON iot_service.user_behavior_patterns (location_id, visit_date, time_slot) WHERE user_id IS NULL;
+CREATE INDEX user_behavior_patterns_date ON iot_service.user_behavior_patterns (visit_date);
+
+-- The name is the platform's, for a view that names devices and quantities (0005).
+ALTER TABLE iot_service.latest_readings RENAME TO series_latest;
+ALTER INDEX iot_service.latest_readings_pkey RENAME TO series_latest_pkey;

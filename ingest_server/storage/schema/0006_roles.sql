@@ -1,0 +1,35 @@
+-- Each role gets what it needs and nothing else. What a partition holds is asked for through its parent.
+CREATE FUNCTION iot_service.grant_roles() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_ingest') THEN
+        REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_ingest;
+        GRANT SELECT ON ALL TABLES IN SCHEMA iot_service TO iot_ingest;
+        GRANT INSERT ON iot_service.sensor_readings, iot_service.series, iot_service.series_profiles TO iot_ingest;
+        GRANT INSERT, UPDATE ON iot_service.gateways, iot_service.iot_devices, iot_service.series_latest,
+            iot_service.ledger_archive, iot_service.data_gaps TO iot_ingest;
+        GRANT INSERT, UPDATE, DELETE ON iot_service.gateway_instances, iot_service.ledger, iot_service.quarantine,
+            iot_service.profile_channels, iot_service.rollup_log, iot_service.rollup_site_day, iot_service.changed_days,
+            iot_service.user_behavior_patterns, iot_service.job_runs TO iot_ingest;
+        GRANT UPDATE (refused) ON iot_service.erasures TO iot_ingest;
+        GRANT EXECUTE ON FUNCTION iot_service.make_month TO iot_ingest;
+        IF (SELECT relkind FROM pg_class WHERE oid = 'iot_service.rollup_1h'::regclass) = 'r' THEN
+            GRANT INSERT, UPDATE, DELETE ON iot_service.rollup_1m, iot_service.rollup_1h, iot_service.rollup_1d TO iot_ingest;
+        END IF;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_reader') THEN
+        REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA iot_service TO iot_reader;
+        -- What gateways sent and nobody could read may hold anything.
+        REVOKE ALL ON iot_service.quarantine FROM iot_reader;
+        GRANT SELECT (quarantine_id, received_at, gateway_id, epoch, seq, reason, detail, readings, released, replayed_at)
+            ON iot_service.quarantine TO iot_reader;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_admin') THEN
+        GRANT ALL ON SCHEMA iot_service TO iot_admin;
+        GRANT ALL ON ALL TABLES IN SCHEMA iot_service TO iot_admin;
+        GRANT ALL ON ALL SEQUENCES IN SCHEMA iot_service TO iot_admin;
+        GRANT ALL ON ALL FUNCTIONS IN SCHEMA iot_service TO iot_admin;
+    END IF;
+END $$;
+REVOKE ALL ON FUNCTION iot_service.grant_roles FROM PUBLIC;
+SELECT iot_service.grant_roles();
