@@ -72,5 +72,6 @@ $(VENV)/ready: pyproject.toml requirements/dev.txt
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-tools:
-	@./tests/install-tools.sh
+# In the environment: npm comes out of it, and TimescaleDB goes into it.
+tools: $(VENV)/ready
+	@./tests/install-tools.sh $(VENV)

@@ -10,7 +10,8 @@ from _pytest.terminal import TerminalReporter
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from tests.peers.mosquitto import mosquitto
 from tests.peers.needs import wanted
-from tests.peers.postgres import FAST, Database, make_template, new_database, running_postgres
+from tests.peers.postgres import FAST, Database, debian_binaries, make_template, new_database, running_postgres
+from tests.peers.timescaledb.server import TimescaleDB, emptied, running_timescaledb
 
 __all__ = ["mosquitto"]
 
@@ -46,6 +47,67 @@ def empty_database(postgres: EmbeddedPostgres) -> Iterator[Database]:
     """A database of this test's own without anything in it."""
     with new_database(postgres, "template1") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def debian_postgres() -> Iterator[EmbeddedPostgres]:
+    """The session's server of the oldest version that Debian has here, 15 or newer."""
+    with running_postgres(FAST, debian_binaries()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def debian_migrated(debian_postgres: EmbeddedPostgres) -> str:
+    """What `migrated` is, on Debian's server."""
+    make_template(debian_postgres, _TEMPLATE)
+    return _TEMPLATE
+
+
+@pytest.fixture
+def debian_database(debian_postgres: EmbeddedPostgres, debian_migrated: str) -> Iterator[Database]:
+    """What `database` is, on Debian's server."""
+    with new_database(debian_postgres, debian_migrated) as made:
+        yield made
+
+
+@pytest.fixture
+def debian_empty_database(debian_postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """What `empty_database` is, on Debian's server."""
+    with new_database(debian_postgres, "template1") as made:
+        yield made
+
+
+@pytest.fixture(params=["pg18", "pg15"])
+def any_database(request: pytest.FixtureRequest) -> Database:
+    """`database` and then `debian_database`: the test runs on both."""
+    return _asked_for(request, {"pg18": "database", "pg15": "debian_database"})
+
+
+@pytest.fixture(params=["pg18", "pg15"])
+def any_empty_database(request: pytest.FixtureRequest) -> Database:
+    """`empty_database` and then `debian_empty_database`: the test runs on both."""
+    return _asked_for(request, {"pg18": "empty_database", "pg15": "debian_empty_database"})
+
+
+def _asked_for(request: pytest.FixtureRequest, fixtures: dict[str, str]) -> Database:
+    # By name: as arguments both would be made, and a machine that has one of the servers could not run its half.
+    made = request.getfixturevalue(fixtures[request.param])
+    assert isinstance(made, Database)
+    return made
+
+
+@pytest.fixture(scope="session")
+def timescaledb() -> Iterator[TimescaleDB]:
+    """The session's TimescaleDB: one backend, which connections use in turns (`tests/peers/timescaledb/server.py`)."""
+    with running_timescaledb() as server:
+        yield server
+
+
+@pytest.fixture
+def timescale_database(timescaledb: TimescaleDB) -> Iterator[Database]:
+    """The one database of TimescaleDB, without the schemas that our code makes; they are dropped afterwards."""
+    with emptied(Database(timescaledb, timescaledb.database)) as database:
+        yield database
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

