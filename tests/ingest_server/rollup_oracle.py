@@ -53,14 +53,14 @@ def brute_force(database: Database, series_ids: Iterable[int], time_zone: str) -
             level[series_id, at_us - at_us % (width_s * 1_000_000)].append(value)
         site_days[series_id, recorded_at.astimezone(zone).date()].append(value)
     minutes, hours, days = ({key: _bucket(values) for key, values in level.items()} for level in found)
-    return Rollups(minutes, hours, days, {key: _bucket(values) for key, values in site_days.items()})
+    return Rollups(minutes, hours, days, site_days={key: _bucket(values) for key, values in site_days.items()})
 
 
 def stored(database: Database, series_ids: Iterable[int]) -> Rollups:
     """As the tables, or the continuous aggregates, have them."""
     ids = list(series_ids)
     columns = "total, readings, minimum, maximum, first, last"
-    levels = [
+    minutes, hours, days = (
         {
             (series_id, us_of(bucket)): Bucket(*rest)
             for series_id, bucket, *rest in database.query(
@@ -68,14 +68,14 @@ def stored(database: Database, series_ids: Iterable[int]) -> Rollups:
             )
         }
         for table in ("rollup_1m", "rollup_1h", "rollup_1d")
-    ]
+    )
     site_days = {
         (series_id, day): Bucket(*rest)
         for series_id, day, *rest in database.query(
             f"SELECT series_id, reading_date, {columns} FROM iot_service.rollup_site_day WHERE series_id = ANY(%s)", ids
         )
     }
-    return Rollups(*levels, site_days)
+    return Rollups(minutes, hours, days, site_days)
 
 
 def _bucket(values: list[float]) -> Bucket:
