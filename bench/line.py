@@ -54,7 +54,7 @@ async def fresh_database(postgres: EmbeddedPostgres, name: str) -> str:
     await admin.close()
     connection = await connect(postgres.dsn(name), "bench", 60)
     await migrate(connection)
-    await NativePartitions().make_ahead(connection, time.time_ns() // 1000)
+    await NativePartitions().make_ahead(connection, time.time_ns() // 1000, 1)
     yesterday_us = time.time_ns() // 1000 - 86_400_000_000
     await NativePartitions().ensure(connection, np.array([yesterday_us]))
     await connection.close()

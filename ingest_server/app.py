@@ -8,21 +8,23 @@ import time
 from firmware_profiles.selection import ProfileSet
 from gateway.daemon import notify
 from gateway.link.backoff import FullJitter
-from ingest_server.config import BooksOptions, IngestConfig
+from ingest_server.config import BooksOptions, IngestConfig, pools_of
 from ingest_server.counters import Counters
 from ingest_server.errors import StorageUnavailable
 from ingest_server.health import report
-from ingest_server.jobs import Jobs
+from ingest_server.jobs.context import Context
+from ingest_server.jobs.schedule import Schedule
 from ingest_server.liveness import Liveness
 from ingest_server.pipeline import Pipeline
 from ingest_server.receipts import Receipts
 from ingest_server.source import MqttSource
 from ingest_server.storage.catalogue import CatalogueLimits, Describe
-from ingest_server.storage.connection import connect
+from ingest_server.storage.flavour import Flavour, choose
 from ingest_server.storage.ledger import ledger_id
 from ingest_server.storage.migrations import require_current
-from ingest_server.storage.partitions import NativePartitions
+from ingest_server.storage.pools import Pool, Pools
 from ingest_server.storage.quarantine_bound import QuarantineBound
+from ingest_server.storage.timescaledb import require_direct_compress
 from ingest_server.storage.writer import WriterOptions
 
 log = logging.getLogger(__name__)
@@ -44,29 +46,37 @@ def catalogue_limits(books: BooksOptions) -> CatalogueLimits:
     return CatalogueLimits(books.new_devices_per_hour, books.new_series_per_hour, books.handover_silence_s)
 
 
-def writer_options(config: IngestConfig) -> WriterOptions:
+def writer_options(config: IngestConfig, pool: Pool) -> WriterOptions:
     """How this configuration writes."""
     books = config.books
     return WriterOptions(
-        config.database.dsn.get_secret_value(),
-        config.database.statement_timeout_s,
+        pool,
         catalogue_limits(books),
         describe_from(ProfileSet.load()),
-        NativePartitions,
         QuarantineBound(config.quarantine.max_entries, config.quarantine.max_bytes),
         books.new_epochs_per_hour,
+        config.storage.timescaledb.direct_compress,
     )
 
 
 async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
     """Runs until told to stop. Raises SchemaError where the database needs a migration first."""
-    writer = writer_options(config)
+    pools = pools_of(config.database)
+    try:
+        await _serve(config, pools, stop)
+    finally:
+        await pools.end()
+
+
+async def _serve(config: IngestConfig, pools: Pools, stop: asyncio.Event) -> None:
+    writer = writer_options(config, pools.write)
     # Ready before the database is: waiting for it is this daemon's work, too, and systemd would otherwise end a start
     # that takes longer than TimeoutStartSec, again and again.
     notify("READY=1")
-    ledger = await _await_database(writer, stop)
-    if ledger is None:
+    found = await _await_database(config, pools, stop)
+    if found is None:
         return
+    ledger, flavour = found
     counters = Counters()
     topics = config.mqtt.topics
     source = MqttSource(
@@ -97,39 +107,31 @@ async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
         device_silence_s=config.books.device_silence_s,
         clock_s=time.monotonic,
     )
-    jobs = Jobs(
-        writer,
-        wall_us,
-        retention_days=config.books.raw_retention_days,
-        keep_replayed_days=config.quarantine.keep_replayed_days,
-    )
-    jobs.start()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            session = tasks.create_task(source.run(), name="source")
-            hearing = tasks.create_task(liveness.run(), name="liveness")
-            health = tasks.create_task(report(config.ingest.health_file, source, counters), name="health")
-            notify("STATUS=taking batches")
-            # The line is drained from its source to its sink: the group under way is finished and answered,
-            # then the session says goodbye.
-            await pipeline.run(stop)
-            for task in (hearing, health, session):
-                task.cancel()
-    finally:
-        jobs.stop()
+    schedule = Schedule(Context.of(config, pools, flavour))
+    async with asyncio.TaskGroup() as tasks:
+        session = tasks.create_task(source.run(), name="source")
+        hearing = tasks.create_task(liveness.run(), name="liveness")
+        health = tasks.create_task(report(config.ingest.health_file, source, counters, pools.read), name="health")
+        jobs = tasks.create_task(schedule.run(), name="jobs")
+        notify("STATUS=taking batches")
+        # The line is drained from its source to its sink: the group under way is finished and answered,
+        # then the session says goodbye.
+        await pipeline.run(stop)
+        for task in (jobs, hearing, health, session):
+            task.cancel()
 
 
-async def _await_database(writer: WriterOptions, stop: asyncio.Event) -> str | None:
-    """The ledger's id, once the database can be reached; None if told to stop before."""
+async def _await_database(config: IngestConfig, pools: Pools, stop: asyncio.Event) -> tuple[str, Flavour] | None:
+    """The ledger's id and the flavour, once the database can be reached; None if told to stop before."""
     backoff = FullJitter(0.5, 10.0)
     while not stop.is_set():
         try:
-            connection = await connect(writer.dsn, "start", writer.statement_timeout_s)
-            try:
+            async with pools.write.connection() as connection:
                 await require_current(connection)
-                return await ledger_id(connection)
-            finally:
-                await connection.close()
+                flavour = await choose(connection, config.database.flavour)
+                if config.storage.timescaledb.direct_compress:
+                    await require_direct_compress(connection)
+                return await ledger_id(connection), flavour
         except StorageUnavailable as error:
             log.warning("database: %s; trying again", error)
             notify("STATUS=waiting for the database")

@@ -1,12 +1,14 @@
 """The ingest server's configuration file, parsed once into frozen types."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from gateway.link.broker import BrokerOptions
 from ingest_server.storage.connection import dsn_fault
+from ingest_server.storage.flavour import Wanted
+from ingest_server.storage.pools import Pool, PoolOptions, Pools
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -18,13 +20,80 @@ def _dsn(value: SecretStr) -> SecretStr:
     return value
 
 
-class DatabaseOptions(BaseModel):
-    """Where the schema `iot_service` is."""
+Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
+
+
+class WritePool(BaseModel):
+    """The line's own: one for groups, one for what gateways say of themselves."""
 
     model_config = _STRICT
 
-    dsn: Annotated[SecretStr, AfterValidator(_dsn)]
+    max_connections: Annotated[int, Field(ge=2, le=100)] = 4
     statement_timeout_s: Annotated[float, Field(ge=1, le=600)] = 30.0
+
+
+class ReadPool(BaseModel):
+    """Whoever asks. dsn: to log in as another role, one that may only read."""
+
+    model_config = _STRICT
+
+    dsn: Dsn | None = None
+    max_connections: Annotated[int, Field(ge=1, le=100)] = 4
+    statement_timeout_s: Annotated[float, Field(ge=1, le=600)] = 10.0
+
+
+class BackgroundPool(BaseModel):
+    """Jobs. dsn: to log in as the schema's owner, where the line does not.
+
+    lock_timeout_s: after this a step that waits for a lock gives way, and tries again.
+    """
+
+    model_config = _STRICT
+
+    dsn: Dsn | None = None
+    max_connections: Annotated[int, Field(ge=2, le=100)] = 4
+    statement_timeout_s: Annotated[float, Field(ge=1, le=86_400)] = 3_600.0
+    lock_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
+
+
+class DatabaseOptions(BaseModel):
+    """Where the schema `iot_service` is. flavour: what it must be; `auto`: whatever it was made as."""
+
+    model_config = _STRICT
+
+    dsn: Dsn
+    flavour: Wanted = Wanted.AUTO
+    write: WritePool = WritePool()
+    read: ReadPool = ReadPool()
+    background: BackgroundPool = BackgroundPool()
+
+
+class TimescaleTable(BaseModel):
+    """Of that flavour alone. chunk_days: width of new chunks. columnstore_after_days: age at which a chunk becomes
+    columns. direct_compress: readings are written as columns at once; needs TimescaleDB 2.28.1."""
+
+    model_config = _STRICT
+
+    chunk_days: Annotated[int, Field(ge=1, le=365)] = 1
+    columnstore_after_days: Annotated[int, Field(ge=1, le=36_500)] = 7
+    direct_compress: bool = False
+
+
+class StorageOptions(BaseModel):
+    """How long what is kept, and where.
+
+    months_ahead: partitions made before they are needed. keep_months: calendar months before this one whose readings
+    stay in the table. archive_months: how much longer they stay in the schema `archive` (TimescaleDB: in their chunks),
+    before they are dropped. rollup_every_s: how far rollups may be behind.
+    """
+
+    model_config = _STRICT
+
+    months_ahead: Annotated[int, Field(ge=1, le=24)] = 6
+    keep_months: Annotated[int, Field(ge=1, le=1_200)] = 24
+    archive_months: Annotated[int, Field(ge=0, le=1_200)] = 12
+    rollup_every_s: Annotated[int, Field(ge=1, le=3_600)] = 30
+    timescaledb: TimescaleTable = TimescaleTable()
 
 
 class IngestOptions(BaseModel):
@@ -86,3 +155,28 @@ class IngestConfig(BaseModel):
     ingest: IngestOptions = IngestOptions()
     books: BooksOptions = BooksOptions()
     quarantine: QuarantineOptions = QuarantineOptions()
+    storage: StorageOptions = StorageOptions()
+
+    @model_validator(mode="after")
+    def _accepts_only_what_it_keeps(self) -> Self:
+        # So many days lie in any such number of months.
+        kept = self.storage.keep_months * 365 // 12 - 2
+        if self.books.raw_retention_days > kept:
+            raise ValueError(
+                f"books.raw_retention_days = {self.books.raw_retention_days} takes readings of months that"
+                f" storage.keep_months = {self.storage.keep_months} has archived: {kept} days at most, or more months"
+            )
+        return self
+
+
+def pools_of(database: DatabaseOptions) -> Pools:
+    """The three pools, none of them connected yet."""
+
+    def pool(purpose: str, options: WritePool | ReadPool | BackgroundPool) -> Pool:
+        dsn = getattr(options, "dsn", None) or database.dsn
+        lock_s = options.lock_timeout_s if isinstance(options, BackgroundPool) else options.statement_timeout_s
+        return Pool(
+            PoolOptions(purpose, dsn.get_secret_value(), options.max_connections, options.statement_timeout_s, lock_s)
+        )
+
+    return Pools(pool("write", database.write), pool("read", database.read), pool("background", database.background))

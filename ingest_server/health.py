@@ -9,19 +9,25 @@ from pathlib import Path
 
 from gateway.daemon import Watchdog
 from ingest_server.counters import COUNTED, Counters
+from ingest_server.errors import StorageError
 from ingest_server.source import MqttSource
+from ingest_server.storage.connection import sql, translated
+from ingest_server.storage.pools import Pool
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
 _LOG_EVERY_S = 60.0
 _STALL_S = 120.0
+_STORAGE_EVERY_S = 15.0
+_UNKNOWN: dict[str, object] = {"rollup_log_entries": None, "failed_jobs": None}
 
 
-async def report(path: Path | None, source: MqttSource, counters: Counters) -> None:
+async def report(path: Path | None, source: MqttSource, counters: Counters, read: Pool) -> None:
     """Until cancelled. path: where the JSON goes, if anywhere."""
     watchdog = Watchdog({"groups": _STALL_S}, time.monotonic())
     moved, logged_s, told = 0, time.monotonic(), ""
+    stored_s, storage = 0.0, _UNKNOWN
     while True:
         now = time.monotonic()
         # Only work that waits and does not move is a stall: without batches there is no progress to make, and an
@@ -31,7 +37,10 @@ async def report(path: Path | None, source: MqttSource, counters: Counters) -> N
             watchdog.progress("groups", now)
         for stalled in watchdog.feed(now):
             log.error("no progress in %s for %d s", stalled, _STALL_S)
-        snapshot = health(source, counters)
+        if now >= stored_s:
+            stored_s = now + _STORAGE_EVERY_S
+            storage = await _storage(read)
+        snapshot = health(source, counters) | storage
         if path is not None:
             try:
                 await asyncio.to_thread(_write_atomically, path, json.dumps(snapshot))
@@ -58,6 +67,19 @@ def health(source: MqttSource, counters: Counters) -> dict[str, object]:
         "commit_latency_ms_p50": None if p50 is None else round(p50, 3),
         "commit_latency_ms_p99": None if p99 is None else round(p99, 3),
     }
+
+
+async def _storage(read: Pool) -> dict[str, object]:
+    """How far rollups are behind, in entries of their log; jobs whose latest run failed. None: not known now."""
+    try:
+        async with asyncio.timeout(_STORAGE_EVERY_S), read.connection() as connection:
+            with translated():
+                cursor = await connection.execute(sql("storage_health"))
+                row = await cursor.fetchone()
+    except (StorageError, TimeoutError):
+        return _UNKNOWN
+    assert row is not None
+    return {"rollup_log_entries": row[0], "failed_jobs": row[1]}
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -10,7 +10,15 @@ from _pytest.terminal import TerminalReporter
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from tests.peers.mosquitto import mosquitto
 from tests.peers.needs import wanted
-from tests.peers.postgres import FAST, Database, debian_binaries, make_template, new_database, running_postgres
+from tests.peers.postgres import (
+    FAST,
+    Database,
+    debian_binaries,
+    make_template,
+    migrated_here,
+    new_database,
+    running_postgres,
+)
 from tests.peers.timescaledb.server import TimescaleDB, emptied, running_timescaledb
 
 __all__ = ["mosquitto"]
@@ -108,6 +116,19 @@ def timescale_database(timescaledb: TimescaleDB) -> Iterator[Database]:
     """The one database of TimescaleDB, without the schemas that our code makes; they are dropped afterwards."""
     with emptied(Database(timescaledb, timescaledb.database)) as database:
         yield database
+
+
+@pytest.fixture
+def migrated_timescale(timescale_database: Database) -> Database:
+    """The same with our schema, of TimescaleDB's flavour."""
+    migrated_here(timescale_database)
+    return timescale_database
+
+
+@pytest.fixture(params=["native", "timescaledb"])
+def flavoured(request: pytest.FixtureRequest) -> Database:
+    """A migrated database of each flavour."""
+    return _asked_for(request, {"native": "database", "timescaledb": "migrated_timescale"})
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

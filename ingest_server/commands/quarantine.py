@@ -22,9 +22,8 @@ from ingest_server.screening import AcceptedTime, date
 from ingest_server.storage import quarantine
 from ingest_server.storage.catalogue import Catalogue
 from ingest_server.storage.connection import Connection
-from ingest_server.storage.partitions import NativePartitions
 from ingest_server.storage.quarantine import Filter, Quarantined
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.writer import Writer, partitions_of
 
 app = typer.Typer(no_args_is_help=True, help="Batches and readings that could not be written, kept with their reason.")
 
@@ -221,7 +220,7 @@ class _Replay:
     async def run(self, connection: Connection) -> list[Replayed]:
         profiles = ProfileSet.load()
         catalogue = Catalogue(connection, catalogue_limits(self.books), describe_from(profiles))
-        writer = Writer(connection, catalogue, NativePartitions())
+        writer = Writer(connection, catalogue, await partitions_of(connection))
         accepted = AcceptedTime.at(wall_us(), self.retention_days)
         waiting = len(self.ids) or await quarantine.count_waiting(connection, self.chosen)
         results: list[Replayed] = []

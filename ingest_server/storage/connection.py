@@ -61,8 +61,14 @@ def dsn_fault(dsn: str) -> str | None:
     return f"{why}: write e.g. 'host=/run/postgresql dbname=heal7' or postgresql://user@host/heal7"
 
 
-async def connect(dsn: str, purpose: str, statement_timeout_s: float) -> Connection:
-    """A connection for one purpose (`write`, `control`, …), with a timeout of its own. Raises StorageUnavailable."""
+async def connect(
+    dsn: str, purpose: str, statement_timeout_s: float, lock_timeout_s: float | None = None
+) -> Connection:
+    """A connection for one purpose (`write`, `read`, …), with timeouts of its own. Raises StorageUnavailable.
+
+    lock_timeout_s: None: as long as a statement may take.
+    """
+    lock_s = statement_timeout_s if lock_timeout_s is None else lock_timeout_s
     with translated():
         return await AsyncConnection.connect(
             dsn,
@@ -72,7 +78,7 @@ async def connect(dsn: str, purpose: str, statement_timeout_s: float) -> Connect
             client_encoding="utf8",
             application_name=f"heal7-iot {purpose}",
             options=f"-c statement_timeout={int(statement_timeout_s * 1000)} -c timezone=UTC"
-            f" -c lock_timeout={int(statement_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000",
+            f" -c lock_timeout={int(lock_s * 1000)} -c idle_in_transaction_session_timeout=60000",
             # A database that vanished without a word must not hold the line for the kernel's two hours.
             keepalives_idle=10,
             keepalives_interval=5,

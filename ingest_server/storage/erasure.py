@@ -9,6 +9,7 @@ from psycopg import sql as composed
 
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.erased import ERASURE_LOCK
+from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.rollups import lock_rollups
 
 
@@ -97,7 +98,8 @@ async def carry_out(connection: Connection, erasure_id: UUID) -> int:
         removed = int(row[0])
         for table in await _archived(connection):
             removed += await _erase_archived(connection, table, erasure_id)
-        await connection.execute(sql("erase_archived_rollups"), this)
+        if await recorded(connection) is Flavour.NATIVE:
+            await connection.execute(sql("erase_archived_rollups"), this)
         await connection.execute(
             "UPDATE iot_service.erasures SET readings = readings + %s, done_at = now() WHERE erasure_id = %s",
             (removed, erasure_id),

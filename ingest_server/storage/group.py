@@ -143,6 +143,7 @@ async def write_group(
         await partitions.ensure(connection, rows.times_us)
     async with transaction(connection):
         if len(rows):
+            await partitions.prepare(connection)
             await copy_rows(connection, rows, rules)
         return await _claim(connection, entries, bound)
 

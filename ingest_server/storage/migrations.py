@@ -15,7 +15,7 @@ from psycopg import errors
 
 from gateway.link.backoff import FullJitter
 from ingest_server.errors import SchemaError, StorageUnavailable
-from ingest_server.storage.connection import Connection, translated
+from ingest_server.storage.connection import Connection, sql, translated
 from ingest_server.storage.flavour import Flavour, Wanted, choose, recorded, require_server
 
 _LOCK = 0x4845414C37  # "HEAL7": two servers that start together must not both migrate
@@ -163,6 +163,8 @@ async def _retried(connection: Connection, step: Migration, *, back: bool) -> No
 async def _apply(connection: Connection, step: Migration, *, back: bool) -> None:
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'".encode())
+        if step.flavour is Flavour.TIMESCALEDB:
+            await connection.execute(sql("find_timescaledb"))
         await connection.execute(step.down if back else step.sql)
         if back:
             await connection.execute("DELETE FROM iot_service.schema_migrations WHERE version = %s", (step.version,))

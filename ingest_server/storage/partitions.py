@@ -1,13 +1,19 @@
 """Where rows of a given time go: the part of storage in which the flavours differ."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
+from psycopg.errors import LockNotAvailable
 
+from gateway.link.backoff import FullJitter
 from ingest_server.decoder import Int64s
+from ingest_server.errors import StorageUnavailable
 from ingest_server.storage.connection import Connection, transaction, translated
+
+_ATTEMPTS = 10
 
 
 class Partitions(Protocol):
@@ -16,8 +22,8 @@ class Partitions(Protocol):
     async def ensure(self, connection: Connection, times_us: Int64s) -> None:
         """Room for each of these times (int64, Unix µs; at least one). Must be called outside a transaction."""
 
-    async def make_ahead(self, connection: Connection, now_us: int) -> None:
-        """Room for what will come soon, so that no COPY has to wait for it."""
+    async def prepare(self, connection: Connection) -> None:
+        """What a transaction needs before its COPY. Must be called within it."""
 
     def forget(self) -> None:
         """The database refused rows: what is known of it may be out of date."""
@@ -42,9 +48,9 @@ class Month:
     def start(self) -> datetime:
         return datetime(self.year, self.month, 1, tzinfo=UTC)
 
-    @property
-    def table(self) -> str:
-        return f"sensor_readings_{self.year:04d}_{self.month:02d}"
+    def table_of(self, parent: str) -> str:
+        """Its partition of a table."""
+        return f"{parent}_{self.year:04d}_{self.month:02d}"
 
 
 class NativePartitions:
@@ -55,8 +61,6 @@ class NativePartitions:
     have fewer.
     """
 
-    MONTHS_AHEAD = 3
-
     def __init__(self) -> None:
         self._known: set[Month] = set()
 
@@ -65,9 +69,13 @@ class NativePartitions:
             await self._make(connection, month)
             self._known.add(month)
 
-    async def make_ahead(self, connection: Connection, now_us: int) -> None:
+    async def prepare(self, connection: Connection) -> None:
+        pass
+
+    async def make_ahead(self, connection: Connection, now_us: int, months: int) -> None:
+        """Room for this month and the next ones, so that no COPY has to wait for it."""
         month = Month.of(now_us)
-        for _ in range(self.MONTHS_AHEAD + 1):
+        for _ in range(months + 1):
             await self._make(connection, month)
             month = month.next()
 
@@ -78,8 +86,18 @@ class NativePartitions:
         with translated():
             if await _is_attached(connection, month):
                 return
-        async with transaction(connection):
-            await connection.execute("SELECT iot_service.make_month(%s)", (month.start,))
+        backoff = FullJitter(0.1, 2.0)
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with transaction(connection):
+                    # What waits for this lock holds up others: it gives way, and tries again.
+                    await connection.execute("SET LOCAL lock_timeout = '2s'")
+                    await connection.execute("SELECT iot_service.make_month(%s)", (month.start,))
+                return
+            except StorageUnavailable as error:
+                if not isinstance(error.__cause__, LockNotAvailable) or attempt + 1 == _ATTEMPTS:
+                    raise
+            await asyncio.sleep(backoff.next_s())
 
 
 def _months(times_us: Int64s) -> set[Month]:
@@ -95,7 +113,7 @@ async def _is_attached(connection: Connection, month: Month) -> bool:
     cursor = await connection.execute(
         "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
         " AND inhparent = 'iot_service.sensor_readings'::regclass)",
-        (f"iot_service.{month.table}",),
+        (f"iot_service.{month.table_of('sensor_readings')}",),
     )
     row = await cursor.fetchone()
     return row is not None and bool(row[0])

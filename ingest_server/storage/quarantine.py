@@ -129,6 +129,7 @@ async def release(
     async with transaction(connection):
         if not await _take(connection, entry, left):
             return False
+        await partitions.prepare(connection)
         await copy_rows(connection, rows, rules)
         await connection.execute(
             sql("move_to_committed"),

@@ -7,8 +7,9 @@ are these entries deleted, in the same transaction: whoever reads sees all of it
 
 from dataclasses import dataclass
 
-from ingest_server.storage.connection import Connection, sql, transaction
+from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.flavour import Flavour
+from ingest_server.storage.timescaledb import refresh_aggregates
 
 ROLLUPS_LOCK = 0x48454102
 """Of the transaction: refreshes, the horizon and erasure take turns."""
@@ -17,6 +18,7 @@ MOST_ENTRIES = 2_000
 """Of the log, in one transaction."""
 
 _NATIVE_STEPS = ("refresh_minutes", "refresh_hours", "refresh_days")
+_DAYS = ("refresh_site_days",)
 
 # The plan is known: few ranges, each found in an index. Statistics of a month that has just begun say otherwise.
 _PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
@@ -32,16 +34,24 @@ class Refreshed:
 
 async def refresh(connection: Connection, flavour: Flavour, most: int = MOST_ENTRIES) -> Refreshed:
     """Works off the oldest entries of the log. Raises StorageError; what it had begun is then undone."""
-    del flavour
+    aggregates = flavour is Flavour.TIMESCALEDB
+    entries: list[int] = []
+    if aggregates:
+        # Its procedure has transactions of its own. The entries stay until the days are computed: what dies in between
+        # is done again.
+        with translated():
+            entries = await _take(connection, most)
+        await refresh_aggregates(connection, entries)
     async with transaction(connection):
         await lock_rollups(connection)
-        entries = await _take(connection, most)
+        if not aggregates:
+            entries = await _take(connection, most)
         if not entries:
             return Refreshed(0, more=False)
         await connection.execute(_PLAN)
         await connection.execute(sql("rollups_dirty_table"))
         await connection.execute(sql("rollups_mark"), {"entries": entries})
-        for step in (*_NATIVE_STEPS, "refresh_site_days"):
+        for step in _DAYS if aggregates else (*_NATIVE_STEPS, *_DAYS):
             await connection.execute(sql(step))
         await connection.execute("DELETE FROM iot_service.rollup_log WHERE entry_id = ANY(%s)", (entries,))
     return Refreshed(len(entries), more=len(entries) == most)

@@ -1,41 +1,60 @@
 """One worker's hold on the database: a connection and what was learned through it, dropped together."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from ingest_server.errors import SchemaError
 from ingest_server.storage.catalogue import Catalogue, CatalogueLimits, Describe
-from ingest_server.storage.connection import Connection, connect
-from ingest_server.storage.partitions import Partitions
+from ingest_server.storage.connection import Connection
+from ingest_server.storage.flavour import Flavour, recorded
+from ingest_server.storage.partitions import NativePartitions, Partitions
+from ingest_server.storage.pools import Pool
 from ingest_server.storage.quarantine_bound import QuarantineBound
+from ingest_server.storage.timescaledb import HypertableChunks
 
 
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
     """Where and how a worker writes."""
 
-    dsn: str
-    statement_timeout_s: float
+    pool: Pool
     limits: CatalogueLimits
     describe: Describe
-    partitions: Callable[[], Partitions]
     quarantine: QuarantineBound
     new_epochs_per_hour: int
+    direct_compress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A live connection with its caches: nothing learned through one connection is believed on the next."""
+    """A live connection with its caches: nothing learned through one connection is believed on the next.
+
+    pool: where it came from; None: from whoever made this, and it is theirs to close.
+    """
 
     connection: Connection
     catalogue: Catalogue
     partitions: Partitions
+    pool: Pool | None = None
 
     @classmethod
     async def open(cls, options: WriterOptions) -> "Writer":
         """Raises StorageUnavailable."""
-        connection = await connect(options.dsn, "write", options.statement_timeout_s)
-        catalogue = Catalogue(connection, options.limits, options.describe)
-        return cls(connection, catalogue, options.partitions())
+        connection = await options.pool.open()
+        try:
+            partitions = await partitions_of(connection, direct_compress=options.direct_compress)
+        except BaseException:
+            await options.pool.close(connection)
+            raise
+        return cls(connection, Catalogue(connection, options.limits, options.describe), partitions, options.pool)
 
     async def close(self) -> None:
-        await self.connection.close()
+        if self.pool is not None:
+            await self.pool.close(self.connection)
+
+
+async def partitions_of(connection: Connection, *, direct_compress: bool = False) -> Partitions:
+    """How this database makes room for readings. Raises SchemaError where it is not migrated."""
+    flavour = await recorded(connection)
+    if flavour is None:
+        raise SchemaError("the schema is not the one of this version: run `heal7-iot db migrate --dsn …`")
+    return NativePartitions() if flavour is Flavour.NATIVE else HypertableChunks(direct_compress=direct_compress)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from gateway.link.config_file import load_toml
 from heal7_iot.cli import COMMANDS, main
-from ingest_server.config import IngestConfig
+from ingest_server.config import DatabaseOptions, IngestConfig
 from tests.contracts.sources import ROOT
 
 DOCUMENTS = sorted(
@@ -60,20 +60,25 @@ def test_the_example_of_the_server_states_its_defaults() -> None:
     loaded = load_toml(path, IngestConfig)
     text = path.read_text()
     stated = tomllib.loads(text)
-    for table, keys in stated.items():
-        default = getattr(IngestConfig(database=loaded.database), table)
-        for key, value in keys.items():
-            if (table, key) != ("database", "dsn"):
-                assert _plain(getattr(default, key)) == value, f"[{table}] {key}"
+    _assert_defaults(IngestConfig(database=DatabaseOptions(dsn=loaded.database.dsn)), stated, "")
     # What is commented out are keys that exist, too.
-    model: dict[str, type[BaseModel]] = {name: type(getattr(loaded, name)) for name in stated}
-    table = ""
+    model: BaseModel = loaded
     for line in text.splitlines():
         if line.startswith("["):
-            table = line.strip("[]")
+            model = loaded
+            for name in line.split("]")[0].strip("[").split("."):
+                model = getattr(model, name)
         commented = re.match(r"# (\w+) = ", line)
         if commented:
-            assert commented[1] in model[table].model_fields, line
+            assert commented[1] in type(model).model_fields, line
+
+
+def _assert_defaults(default: BaseModel, stated: dict[str, Any], table: str) -> None:
+    for key, value in stated.items():
+        if isinstance(value, dict):
+            _assert_defaults(getattr(default, key), value, f"{table}{key}.")
+        elif f"{table}{key}" != "database.dsn":
+            assert _plain(getattr(default, key)) == value, f"{table}{key}"
 
 
 def _plain(value: Any) -> Any:

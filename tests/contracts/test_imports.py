@@ -27,7 +27,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "paho": ("gateway/link/manual_ack_session.py",),
     "psycopg": ("ingest_server/storage/",),
     "psycopg_pool": ("ingest_server/storage/",),
-    "apscheduler": ("ingest_server/jobs.py",),
+    "apscheduler": ("ingest_server/jobs/schedule.py",),
     "numpy": ("ingest_server/",),
     "bleak": ("device_drivers/ble/", "device_drivers/simulator/"),
     "dbus_fast": ("device_drivers/ble/", "device_drivers/simulator/"),

@@ -237,7 +237,8 @@ class Center:
         dsn = f"host=127.0.0.1 port={worker.database_link.port} user=postgres dbname=postgres sslmode=disable"
         config.write_text(
             f"[mqtt]\nport = {worker.broker_link.port}\nkeepalive_s = 2\nconnect_timeout_s = 2.0\n"
-            f'[database]\ndsn = "{dsn}"\nstatement_timeout_s = 5.0\n[ingest]\nreceive_maximum = 10\nshare = "ingest"\n'
+            f'[database]\ndsn = "{dsn}"\nwrite.statement_timeout_s = 5.0\n'
+            '[ingest]\nreceive_maximum = 10\nshare = "ingest"\n'
             "[books]\nlost_after_s = 2.0\n"
         )
         return worker

@@ -115,8 +115,9 @@ BEGIN
             iot_service.profile_channels, iot_service.rollup_log, iot_service.rollup_site_day, iot_service.changed_days,
             iot_service.user_behavior_patterns, iot_service.job_runs TO iot_ingest;
         GRANT UPDATE (refused) ON iot_service.erasures TO iot_ingest;
-        GRANT EXECUTE ON FUNCTION iot_service.make_month TO iot_ingest;
-        IF (SELECT relkind FROM pg_class WHERE oid = 'iot_service.rollup_1h'::regclass) = 'r' THEN
+        -- Of the native flavour alone.
+        IF to_regproc('iot_service.make_month') IS NOT NULL THEN
+            GRANT EXECUTE ON FUNCTION iot_service.make_month TO iot_ingest;
             GRANT INSERT, UPDATE, DELETE ON iot_service.rollup_1m, iot_service.rollup_1h, iot_service.rollup_1d TO iot_ingest;
         END IF;
     END IF;

@@ -21,7 +21,7 @@ from ingest_server.receipts import Receipts
 from ingest_server.source import MqttSource
 from ingest_server.storage.catalogue import CatalogueLimits
 from ingest_server.storage.ledger import Books, ledger_id, read_books
-from ingest_server.storage.partitions import NativePartitions
+from ingest_server.storage.pools import Pool, PoolOptions
 from ingest_server.storage.quarantine_bound import QuarantineBound
 from ingest_server.storage.writer import Writer, WriterOptions
 from tests.peers.postgres import Database
@@ -111,11 +111,9 @@ def writer_options(
     new_epochs_per_hour: int = 1_000,
 ) -> WriterOptions:
     return WriterOptions(
-        database.dsn,
-        30.0,
+        Pool(PoolOptions("write", database.dsn, 10, 30.0, 30.0)),
         limits,
         lambda _profile: ("Maker", "Model"),
-        NativePartitions,
         bound,
         new_epochs_per_hour,
     )

@@ -16,6 +16,7 @@ from ingest_server.decoder import Columns, open_body
 from ingest_server.errors import StorageUnavailable
 from ingest_server.storage import group
 from ingest_server.storage.group import Entry, Rejection, SettledMeanwhile
+from ingest_server.storage.pools import Pool, PoolOptions
 from ingest_server.storage.rows import Rows
 from ingest_server.storage.writer import Writer
 from tests.golden.wire import independent
@@ -402,7 +403,8 @@ async def test_the_line_runs_as_a_member_of_iot_ingest(database: Database) -> No
         " CREATE ROLE line LOGIN IN ROLE iot_ingest; END IF; END $$"
     )
     options = writer_options(database)
-    writer = await Writer.open(replace(options, dsn=options.dsn.replace("user=postgres", "user=line")))
+    as_line = Pool(PoolOptions("write", database.dsn.replace("user=postgres", "user=line"), 1, 30.0, 30.0))
+    writer = await Writer.open(replace(options, pool=as_line))
     try:
         entry = await _entry(writer, data(0))
         await group.write_group(writer.connection, writer.partitions, [entry], BOUND)

@@ -82,7 +82,7 @@ async def test_room_is_made_ahead(database: Database) -> None:
     connection = await connect(database.dsn, "test", 30)
     try:
         for _ in range(2):
-            await NativePartitions().make_ahead(connection, us(2026, 11, 30))
+            await NativePartitions().make_ahead(connection, us(2026, 11, 30), 3)
     finally:
         await connection.close()
     assert partitions(database) == [f"sensor_readings_{m}" for m in ("2026_11", "2026_12", "2027_01", "2027_02")]

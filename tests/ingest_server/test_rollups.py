@@ -2,8 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,7 +15,7 @@ from device_drivers.reading import Series
 from ingest_server.storage import erasure, places
 from ingest_server.storage.connection import Connection, connect, transaction
 from ingest_server.storage.erased import RulesChanged
-from ingest_server.storage.flavour import Flavour
+from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.group import copy_rows
 from ingest_server.storage.rollup_log import COPY_LOG, log_bytes
 from ingest_server.storage.rollups import refresh, refresh_all
@@ -89,7 +89,9 @@ class Center:
     site: str
     moment: datetime
     series_ids: list[int]
+    flavour: Flavour
     rules: int = 0
+    _ties: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     async def made(cls, writer: Writer, moment: datetime, time_zone: str) -> "Center":
@@ -99,7 +101,9 @@ class Center:
         ]
         table = await writer.catalogue.table(f"{site}/gw", series, 0.0)
         await places.set_time_zone(writer.connection, site, time_zone)
-        return cls(writer, site, moment, table.ids.tolist(), writer.catalogue.erased.number)
+        flavour = await recorded(writer.connection)
+        assert flavour is not None
+        return cls(writer, site, moment, table.ids.tolist(), flavour, writer.catalogue.erased.number)
 
     def at(self, seconds: int) -> datetime:
         return self.moment + timedelta(seconds=seconds)
@@ -109,6 +113,9 @@ class Center:
         ids = np.array([self.series_ids[n] for n, _, _ in write.readings], dtype=np.int32)
         values = np.array([v for _, _, v in write.readings])
         zeros = np.zeros(len(ids), dtype=np.int32)
+        if self.flavour is Flavour.TIMESCALEDB:
+            # Which of two readings of one microsecond is the first, its aggregates leave open.
+            times += np.array([next(self._ties) for _ in ids], dtype=np.int64)
         return Rows(times, ids, values, zeros + 100, zeros)
 
     async def write(self, connection: Connection, write: Write) -> None:
@@ -154,7 +161,7 @@ class Center:
             case Erase():
                 await self.erase(connection, step)
             case Refresh():
-                await refresh(connection, Flavour.NATIVE, step.most)
+                await refresh(connection, self.flavour, step.most)
 
 
 async def play(database: Database, moment: datetime, time_zone: str, lanes: Sequence[Sequence[Step]]) -> None:
@@ -169,7 +176,7 @@ async def play(database: Database, moment: datetime, time_zone: str, lanes: Sequ
         finally:
             for connection in connections:
                 await connection.close()
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
         expected = brute_force(database, center.series_ids, time_zone)
         assert stored(database, center.series_ids) == expected
         # Again, of everything: the same.
@@ -178,7 +185,7 @@ async def play(database: Database, moment: datetime, time_zone: str, lanes: Sequ
                 "INSERT INTO iot_service.rollup_log (from_at, to_at, series_ids) VALUES (%s, %s, %s)",
                 (center.at(-100_000), center.at(100_000), center.series_ids),
             )
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
         assert stored(database, center.series_ids) == expected
 
 
@@ -192,8 +199,8 @@ _SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[Heal
 
 @_SETTINGS
 @given(st.sampled_from(MOMENTS), st.sampled_from(ZONES), st.lists(_STEPS, min_size=1, max_size=12))
-def test_rollups_equal_brute_force(database: Database, moment: datetime, zone: str, steps: list[Step]) -> None:
-    asyncio.run(play(database, moment, zone, [steps]))
+def test_rollups_equal_brute_force(any_database: Database, moment: datetime, zone: str, steps: list[Step]) -> None:
+    asyncio.run(play(any_database, moment, zone, [steps]))
 
 
 @_SETTINGS
@@ -203,19 +210,27 @@ def test_rollups_equal_brute_force(database: Database, moment: datetime, zone: s
     st.lists(st.lists(_STEPS, min_size=1, max_size=6), min_size=2, max_size=4),
 )
 def test_rollups_equal_brute_force_with_concurrent_writers(
-    database: Database, moment: datetime, zone: str, lanes: list[list[Step]]
+    any_database: Database, moment: datetime, zone: str, lanes: list[list[Step]]
 ) -> None:
-    asyncio.run(play(database, moment, zone, lanes))
+    asyncio.run(play(any_database, moment, zone, lanes))
+
+
+@settings(_SETTINGS, max_examples=6)
+@given(st.sampled_from(MOMENTS), st.sampled_from(ZONES), st.lists(_STEPS, min_size=1, max_size=8))
+def test_continuous_aggregates_equal_brute_force(
+    migrated_timescale: Database, moment: datetime, zone: str, steps: list[Step]
+) -> None:
+    asyncio.run(play(migrated_timescale, moment, zone, [steps]))
 
 
 async def test_late_data_touches_only_its_own_buckets(database: Database) -> None:
     async with open_writer(database) as writer:
         center = await Center.made(writer, MOMENTS[0], "UTC")
         await center.write(writer.connection, Write(tuple((n % 4, 60 * n, n / 4) for n in range(240))))
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
         before = _versions(database)
         await center.write(writer.connection, Write(((0, 7200, 5.0),)))
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
         changed = {key for key, version in _versions(database).items() if before.get(key) != version}
         at = center.at(7200)
         assert changed == {
@@ -240,7 +255,7 @@ async def test_what_is_before_the_horizon_is_never_computed_again(database: Data
     async with open_writer(database) as writer:
         center = await Center.made(writer, MOMENTS[4], "Asia/Seoul")
         await center.write(writer.connection, Write(tuple((n % 4, 600 * n - 5000, n / 4) for n in range(20))))
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
         before = stored(database, center.series_ids)
         database.query("UPDATE iot_service.raw_horizon SET begins = '2026-01-01+00'")
         database.query("DELETE FROM iot_service.sensor_readings WHERE recorded_at < '2026-01-01+00'")
@@ -250,7 +265,7 @@ async def test_what_is_before_the_horizon_is_never_computed_again(database: Data
             center.at(9000),
             center.series_ids,
         )
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
         assert stored(database, center.series_ids) == before
 
 
@@ -296,7 +311,7 @@ async def test_days_are_those_of_the_sites_calendar(database: Database, moment: 
     async with open_writer(database) as writer:
         center = await Center.made(writer, moment, time_zone)
         await center.write(writer.connection, Write(tuple((n % 4, 420 * n - 172_800, n / 4) for n in range(823))))
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
     expected = brute_force(database, center.series_ids, time_zone)
     assert stored(database, center.series_ids) == expected
     assert 4 <= len({day for _, day in expected.site_days}) <= 5
@@ -307,7 +322,7 @@ async def test_berlins_odd_days_have_23_and_25_hours(database: Database) -> None
         for moment, hours in ((MOMENTS[0], 23), (MOMENTS[1], 25)):
             center = await Center.made(writer, moment, "Europe/Berlin")
             await center.write(writer.connection, Write(tuple((0, 600 * n - 172_800, 1.0) for n in range(600))))
-            await refresh_all(writer.connection, Flavour.NATIVE)
+            await refresh_all(writer.connection, center.flavour)
             assert (
                 database.one(
                     "SELECT reading_count FROM iot_service.fact_sensor_daily WHERE series_id = %s AND reading_date=%s",
@@ -322,7 +337,7 @@ async def test_another_time_zone_counts_the_days_anew(database: Database) -> Non
     async with open_writer(database) as writer:
         center = await Center.made(writer, MOMENTS[2], "UTC")
         await center.write(writer.connection, Write(tuple((n % 4, 420 * n - 172_800, n / 4) for n in range(823))))
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection, center.flavour)
         days = await places.set_time_zone(writer.connection, center.site, "Asia/Kathmandu")
         expected = brute_force(database, center.series_ids, "Asia/Kathmandu")
         assert stored(database, center.series_ids) == expected

@@ -389,7 +389,7 @@ async def test_jobs_run_by_the_clock(database: Database, config: IngestConfig) -
     async with serving(config), asyncio.timeout(PATIENCE_S):
         while (database.query(states), database.one(months), database.one(kept)) != (  # noqa: ASYNC110 -- PostgreSQL has no event for it
             [("offline",), ("online",)],
-            4,
+            7,
             0,
         ):
             await asyncio.sleep(0.01)

@@ -114,6 +114,11 @@ def make_template(server: Server, name: str) -> None:
     run(_migrate(server.dsn(name)))
 
 
+def migrated_here(database: Database) -> None:
+    """Brings a database to the newest schema."""
+    run(_migrate(database.dsn))
+
+
 async def _migrate(dsn: str) -> None:
     connection = await connect(dsn, "test", 60)
     try:

@@ -1,0 +1,123 @@
+"""The jobs themselves, each with how often it runs. To add one: write its function, name it in JOBS."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ingest_server.errors import StorageUnavailable
+from ingest_server.jobs.context import Context
+from ingest_server.storage import erasure, job_runs, months, statistics, timescaledb
+from ingest_server.storage.connection import Connection
+from ingest_server.storage.flavour import Flavour
+from ingest_server.storage.ledger import prune_ledger
+from ingest_server.storage.liveness import mark_silent, prune_instances
+from ingest_server.storage.partitions import Month, NativePartitions
+from ingest_server.storage.quarantine import prune_replayed
+from ingest_server.storage.rollups import refresh_all
+
+log = logging.getLogger(__name__)
+
+_NAMED = 10
+_INSTANCES_DAYS = 1.0
+# A process that was silent for longer and speaks again is a new one to us: two that share a name show all the same.
+_HOUR_S, _DAY_S = 3_600, 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """work: on a connection of the background pool; says what it did. every_s: seconds from run to run."""
+
+    name: str
+    what: str
+    every_s: Callable[[Context], int]
+    work: Callable[[Context, Connection], Awaitable[str]]
+
+
+async def _partitions(context: Context, connection: Connection) -> str:
+    if context.flavour is Flavour.TIMESCALEDB:
+        options = timescaledb.TimescaleOptions(
+            chunk_days=context.storage.timescaledb.chunk_days,
+            columnstore_after_days=context.storage.timescaledb.columnstore_after_days,
+            keep_days=_days(context.storage.keep_months + context.storage.archive_months),
+        )
+        changed = await timescaledb.apply_policies(connection, options)
+        return f"changed {', '.join(changed)}" if changed else "policies are as configured"
+    await NativePartitions().make_ahead(connection, context.wall_us(), context.storage.months_ahead)
+    return f"{context.storage.months_ahead} months ahead"
+
+
+async def _rollups(context: Context, connection: Connection) -> str:
+    return f"{await refresh_all(connection, context.flavour)} entries of the log"
+
+
+async def _archive(context: Context, connection: Connection) -> str:
+    first_kept = months.before(Month.of(context.wall_us()), context.storage.keep_months)
+    if context.flavour is Flavour.TIMESCALEDB:
+        return "TimescaleDB keeps what is old in its columnstore"
+    # What these months still owe to the rollups, first.
+    await refresh_all(connection, context.flavour)
+    return _named("archived", await months.archive(connection, first_kept))
+
+
+async def _retention(context: Context, connection: Connection) -> str:
+    kept = context.storage.keep_months + context.storage.archive_months
+    if context.flavour is Flavour.TIMESCALEDB:
+        begins = await timescaledb.advance_horizon(connection, context.wall_us(), _days(kept))
+        return f"nothing before {begins} is refreshed any more; chunks are dropped by TimescaleDB's own policy"
+    return _named("dropped", await months.drop(connection, months.before(Month.of(context.wall_us()), kept)))
+
+
+async def _erasures(_context: Context, connection: Connection) -> str:
+    removed = [await erasure.carry_out(connection, erasure_id) for erasure_id in await erasure.unfinished(connection)]
+    return f"{len(removed)} finished, {sum(removed)} readings removed"
+
+
+async def _statistics(context: Context, connection: Connection) -> str:
+    await statistics.analyze(connection)
+    if context.flavour is Flavour.TIMESCALEDB:
+        failed = await timescaledb.failed_jobs(connection)
+        if failed:
+            raise StorageUnavailable(f"TimescaleDB's own jobs failed: {'; '.join(failed)}")
+    return "analyzed"
+
+
+async def _silence(_context: Context, connection: Connection) -> str:
+    names = sorted(await mark_silent(connection))
+    if names:
+        # One line: a broker that was away for long silences a whole fleet at once.
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        log.error("fell silent (no heartbeat, no last will): %s%s", ", ".join(names[:_NAMED]), more)
+    return f"{len(names)} fell silent"
+
+
+async def _pruning(context: Context, connection: Connection) -> str:
+    entries = await prune_replayed(connection, context.quarantine.keep_replayed_days)
+    epochs = await prune_ledger(connection, context.books.raw_retention_days)
+    instances = await prune_instances(connection, _INSTANCES_DAYS)
+    runs = await job_runs.prune(connection)
+    return f"{entries} replayed entries, {epochs} epochs, {instances} instances, {runs} runs of jobs"
+
+
+JOBS = (
+    Job(
+        "partitions",
+        "room for readings ahead; TimescaleDB's policies",
+        lambda _: 6 * _HOUR_S,
+        _partitions,
+    ),
+    Job("rollups", "averages of minute, hour and day", lambda context: context.storage.rollup_every_s, _rollups),
+    Job("silence", "gateways that fell silent", lambda _: 30, _silence),
+    Job("erasures", "erasures that were cut off", lambda _: 600, _erasures),
+    Job("archive", "months past keep_months, to the schema archive", lambda _: _DAY_S, _archive),
+    Job("retention", "months past archive_months, dropped", lambda _: _DAY_S, _retention),
+    Job("statistics", "planner's statistics; TimescaleDB's own failed jobs", lambda _: _HOUR_S, _statistics),
+    Job("pruning", "replayed quarantine, settled epochs, old runs of jobs", lambda _: _HOUR_S, _pruning),
+)
+
+
+def _days(months: int) -> int:
+    return months * 365 // 12
+
+
+def _named(did: str, found: list[Month]) -> str:
+    return f"{did} {', '.join(f'{m.year}-{m.month:02d}' for m in found) or 'nothing'}"
