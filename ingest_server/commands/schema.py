@@ -1,8 +1,14 @@
 """`heal7-iot db`: the schema."""
 
+import sys
+from typing import Annotated
+
 import typer
 
+from gateway.link.config_file import EXIT_CONFIG
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, show_json, show_table
+from ingest_server.storage.flavour import Wanted
+from ingest_server.storage.inspection import check as inspect
 from ingest_server.storage.migrations import migrate as apply
 from ingest_server.storage.migrations import status as read_status
 
@@ -10,19 +16,52 @@ app = typer.Typer(no_args_is_help=True, help="The schema iot_service in the plat
 
 
 @app.command()
-def migrate(dsn: Dsn, as_json: AsJson = False) -> None:
-    """Bring the schema to what this version needs. May be run at any time, by several at once.
+def migrate(
+    dsn: Dsn,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", help="The version to reach, also back from a later one.", show_default="newest"),
+    ] = None,
+    flavour: Annotated[
+        Wanted, typer.Option(help="How readings are kept; decided once. auto: as TimescaleDB where it is there.")
+    ] = Wanted.AUTO,
+    yes: Annotated[bool, typer.Option("--yes", help="Take steps back without asking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the schema to what this version needs, or to another version. May be run at any time, by several at once.
+
+    A step that fails leaves nothing of itself. Steps back keep every reading, and give up what came with the step:
+    --to 2, for instance, zones, placements and rollups.
 
     Example: heal7-iot db migrate --dsn 'host=/run/postgresql dbname=heal7'
     """
-    done = on_database(dsn, apply, current=False)
+    if to is not None and not yes:
+        _confirm_steps_back(dsn, to)
+    done = on_database(dsn, lambda connection: apply(connection, to=to, wanted=flavour), current=False)
+    back = {m.version for m in done if to is not None and m.version > to}
     if as_json:
-        show_json({"applied": [{"version": m.version, "name": m.name} for m in done]})
+        rows = [{"version": m.version, "name": m.name, "back": m.version in back} for m in done]
+        show_json({"applied": [r for r in rows if not r["back"]], "taken_back": [r for r in rows if r["back"]]})
         return
     for step in done:
-        typer.echo(f"applied {step.version:04d} {step.name}")
+        typer.echo(f"{'took back' if step.version in back else 'applied'} {step.version:04d} {step.name}")
     if not done:
-        typer.echo("nothing to do: the schema is current")
+        typer.echo("nothing to do: the schema is current" if to is None else f"nothing to do: the schema is at {to}")
+
+
+def _confirm_steps_back(dsn: str, to: int) -> None:
+    steps = on_database(dsn, read_status, current=False)
+    beyond = [
+        f"{s.migration.version:04d} {s.migration.name}" for s in steps if s.applied_at and s.migration.version > to
+    ]
+    if not beyond:
+        return
+    if not sys.stdin.isatty():
+        typer.echo(f"this takes back {', '.join(reversed(beyond))}: say --yes if that is meant", err=True)
+        raise typer.Exit(EXIT_CONFIG)
+    typer.confirm(
+        f"This takes back {', '.join(reversed(beyond))}, and what is stored by them but readings. Go on?", abort=True
+    )
 
 
 @app.command()
@@ -34,10 +73,40 @@ def status(dsn: Dsn, as_json: AsJson = False) -> None:
     steps = on_database(dsn, read_status, current=False)
     if as_json:
         show_json(
-            [{"version": s.migration.version, "name": s.migration.name, "applied_at": s.applied_at} for s in steps]
+            [
+                {
+                    "version": s.migration.version,
+                    "name": s.migration.name,
+                    "flavour": s.migration.flavour,
+                    "applied_at": s.applied_at,
+                }
+                for s in steps
+            ]
         )
     else:
-        rows = [(s.migration.version, s.migration.name, s.applied_at or "missing") for s in steps]
-        show_table("migrations", ["version", "name", "applied at"], rows)
+        rows = [
+            (s.migration.version, s.migration.name, s.migration.flavour or "", s.applied_at or "missing") for s in steps
+        ]
+        show_table("migrations", ["version", "name", "flavour", "applied at"], rows)
     if any(s.applied_at is None for s in steps):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def check(
+    dsn: Dsn,
+    months_ahead: Annotated[int, typer.Option(min=0, help="As storage.months_ahead of the server.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what will hurt: drift, rights, room ahead, failed jobs, rollups behind, disk left. Exit 1 if something does.
+
+    Example: heal7-iot db check --dsn 'dbname=heal7' || page-the-operator
+    """
+    found = on_database(dsn, lambda connection: inspect(connection, months_ahead=months_ahead))
+    if as_json:
+        show_json(found)
+    else:
+        rows = [(f.what, {True: "ok", False: "WRONG", None: "unknown"}[f.ok], f.detail) for f in found]
+        show_table("database", ["what", "state", "detail"], rows)
+    if any(f.ok is False for f in found):
         raise typer.Exit(EXIT_FAILED)

@@ -15,6 +15,7 @@ from psycopg import errors
 
 from gateway.link.backoff import FullJitter
 from ingest_server.errors import SchemaError, StorageUnavailable
+from ingest_server.storage import drift
 from ingest_server.storage.connection import Connection, sql, translated
 from ingest_server.storage.flavour import Flavour, Wanted, choose, recorded, require_server
 
@@ -24,6 +25,8 @@ _NAME = re.compile(r"(\d{4})_(\w+?)(?:\.(native|timescaledb))?\.sql")
 # A step that waits for a lock holds up whoever comes after it: it gives way soon, and tries again.
 _LOCK_TIMEOUT_S = 3
 _ATTEMPTS = 5
+_KEEPS_OBJECTS = 3
+# The version from which on the database notes what it looks like.
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
             if step.applied_at is not None and to is not None and step.migration.version > to:
                 await _retried(connection, step.migration, back=True)
                 done.append(step.migration)
+        if done and (to is None or to >= _KEEPS_OBJECTS):
+            await drift.record(connection)
     finally:
         with translated():
             await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))

@@ -643,6 +643,11 @@ CREATE TABLE iot_service.schema_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL,
     flavour text
 );
+CREATE TABLE iot_service.schema_objects (
+    kind text NOT NULL,
+    name text NOT NULL,
+    definition text NOT NULL
+);
 ALTER TABLE iot_service.series ALTER COLUMN series_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME iot_service.series_series_id_seq
     START WITH 1
@@ -759,6 +764,8 @@ ALTER TABLE ONLY iot_service.rollup_site_day
     ADD CONSTRAINT rollup_site_day_pkey PRIMARY KEY (series_id, reading_date);
 ALTER TABLE ONLY iot_service.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY iot_service.schema_objects
+    ADD CONSTRAINT schema_objects_pkey PRIMARY KEY (kind, name);
 ALTER TABLE ONLY iot_service.series
     ADD CONSTRAINT series_device_id_channel_quantity_unit_key UNIQUE (device_id, channel, quantity, unit);
 ALTER TABLE ONLY iot_service.series_latest
@@ -953,6 +960,9 @@ GRANT ALL ON SEQUENCE iot_service.rollup_log_entry_id_seq TO iot_admin;
 GRANT ALL ON TABLE iot_service.schema_migrations TO iot_admin;
 GRANT SELECT ON TABLE iot_service.schema_migrations TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.schema_migrations TO iot_reader;
+GRANT SELECT ON TABLE iot_service.schema_objects TO iot_ingest;
+GRANT SELECT ON TABLE iot_service.schema_objects TO iot_reader;
+GRANT ALL ON TABLE iot_service.schema_objects TO iot_admin;
 GRANT ALL ON SEQUENCE iot_service.series_series_id_seq TO iot_admin;
 GRANT SELECT ON TABLE iot_service.sites TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.sites TO iot_reader;

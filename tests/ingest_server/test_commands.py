@@ -2,14 +2,12 @@
 
 import asyncio
 import io
-import json
 import os
 import random
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,7 +16,6 @@ from device_drivers.reading import Series
 from firmware_profiles.selection import ProfileSet
 from gateway.link.ranges import RangeSet
 from gateway.link.status import EpochBook
-from heal7_iot.cli import main
 from ingest_server.commands import database_option
 from ingest_server.quarantine import replay
 from ingest_server.screening import AcceptedTime
@@ -26,6 +23,7 @@ from ingest_server.storage import liveness
 from ingest_server.storage.migrations import migrations
 from ingest_server.storage.quarantine import read_entry
 from tests.golden.wire import independent
+from tests.ingest_server.command_line import run
 from tests.ingest_server.line import (
     EPOCH,
     GATEWAY,
@@ -49,6 +47,9 @@ COMMANDS = [
     ("ingest", "check"),
     ("db", "migrate"),
     ("db", "status"),
+    ("db", "check"),
+    ("jobs", "list"),
+    ("jobs", "run"),
     ("gateways", "list"),
     ("gateways", "resolve"),
     ("devices", "list"),
@@ -59,26 +60,6 @@ COMMANDS = [
     ("quarantine", "replay"),
     ("quarantine", "discard"),
 ]
-
-
-class Said:
-    """How a command ended, and what it wrote."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Said:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    written = capsys.readouterr()
-    code = ended.value.code
-    return Said(code if isinstance(code, int) else 0 if code is None else 1, written.out, written.err)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -101,7 +82,7 @@ def test_db(capsys: pytest.CaptureFixture[str], empty_database: Database) -> Non
     audit = run(capsys, "audit", "--dsn", dsn)
     assert (audit.code, "heal7-iot db migrate" in audit.err) == (1, True)
     assert [step["version"] for step in run(capsys, "db", "migrate", "--dsn", dsn, "--json").json["applied"]] == ALL
-    assert run(capsys, "db", "migrate", "--dsn", dsn, "--json").json == {"applied": []}
+    assert run(capsys, "db", "migrate", "--dsn", dsn, "--json").json == {"applied": [], "taken_back": []}
     assert "nothing to do" in run(capsys, "db", "migrate", "--dsn", dsn).out
     said = run(capsys, "db", "status", "--dsn", dsn, "--json")
     assert (said.code, said.json[0]["version"]) == (0, 1)

@@ -10,4 +10,5 @@ ALTER TABLE iot_service.series_latest RENAME TO latest_readings;
 DROP TABLE iot_service.user_behavior_patterns, iot_service.erased_intervals, iot_service.erasures, iot_service.job_runs,
     iot_service.changed_days, iot_service.rollup_site_day, iot_service.raw_horizon, iot_service.rollup_log,
     iot_service.profile_channels, iot_service.device_successions, iot_service.device_placements, iot_service.zones,
+    iot_service.schema_objects,
     iot_service.sites;

@@ -159,3 +159,11 @@ CREATE INDEX user_behavior_patterns_date ON iot_service.user_behavior_patterns (
 -- The name is the platform's, for a view that names devices and quantities (0005).
 ALTER TABLE iot_service.latest_readings RENAME TO series_latest;
 ALTER INDEX iot_service.latest_readings_pkey RENAME TO series_latest_pkey;
+
+-- What a migration has left, so that what is changed by hand can be told.
+CREATE TABLE iot_service.schema_objects (
+    kind       text NOT NULL,
+    name       text NOT NULL,
+    definition text NOT NULL,
+    PRIMARY KEY (kind, name)
+);
