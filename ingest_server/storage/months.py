@@ -8,6 +8,7 @@ what nobody reads any more.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import psycopg
 from psycopg import errors
@@ -49,7 +50,7 @@ async def archive(connection: Connection, first_kept: Month) -> list[Month]:
             )
         for parent in _PARENTS:
             await _detach(connection, parent, month)
-        await _retried(connection, lambda month=month: _move(connection, month))  # type: ignore[misc]
+        await _retried(partial(_move, connection, month))
         moved.append(month)
     return moved
 
@@ -59,7 +60,7 @@ async def drop(connection: Connection, first_kept: Month) -> list[Month]:
     dropped = []
     for month in await _months(connection, "archive"):
         if month < first_kept:
-            await _retried(connection, lambda month=month: _drop(connection, month))  # type: ignore[misc]
+            await _retried(partial(_drop, connection, month))
             dropped.append(month)
     return dropped
 
@@ -86,7 +87,7 @@ async def _detach(connection: Connection, parent: str, month: Month) -> None:
         if table in states:
             await connection.execute(_detaching(parent, table, "CONCURRENTLY"))
 
-    await _retried(connection, attempt)
+    await _retried(attempt)
 
 
 def _detaching(parent: str, table: str, how: str) -> composed.Composed:
@@ -114,7 +115,7 @@ async def _drop(connection: Connection, month: Month) -> None:
             )
 
 
-async def _retried(connection: Connection, step: Callable[[], Awaitable[None]]) -> None:
+async def _retried(step: Callable[[], Awaitable[None]]) -> None:
     """A step that waits for a lock would hold up all who come after it: it gives way, and tries again."""
     backoff = FullJitter(0.2, 5.0)
     for attempt in range(_ATTEMPTS):
