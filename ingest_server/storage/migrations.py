@@ -16,7 +16,7 @@ from psycopg import errors
 from gateway.link.backoff import FullJitter
 from ingest_server.errors import SchemaError, StorageUnavailable
 from ingest_server.storage import drift
-from ingest_server.storage.connection import Connection, sql, translated
+from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.flavour import Flavour, Wanted, choose, recorded, require_server
 
 _LOCK = 0x4845414C37  # "HEAL7": two servers that start together must not both migrate
@@ -119,6 +119,10 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
                 done.append(step.migration)
         if done and (to is None or to >= _KEEPS_OBJECTS):
             await drift.record(connection)
+            # TimescaleDB runs its jobs as the hypertable's owner, who must be able to log in.
+            if flavour is Flavour.NATIVE:
+                async with transaction(connection):
+                    await connection.execute(sql("hand_over"))
     finally:
         with translated():
             await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))

@@ -98,7 +98,6 @@ def _detaching(parent: str, table: str, how: str) -> composed.Composed:
 
 async def _move(connection: Connection, month: Month) -> None:
     async with connection.transaction():
-        await connection.execute("CREATE SCHEMA IF NOT EXISTS archive")
         for parent in _PARENTS:
             await connection.execute(
                 composed.SQL("ALTER TABLE IF EXISTS iot_service.{} SET SCHEMA archive").format(

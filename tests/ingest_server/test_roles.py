@@ -72,6 +72,11 @@ ADMIN_CAN = [
     "SELECT payload FROM iot_service.quarantine",
     "CREATE TABLE iot_service.mine (a integer)",
     "UPDATE iot_service.raw_horizon SET begins = now()",
+    "ALTER TABLE iot_service.ledger ADD COLUMN mine integer",
+    "ALTER TABLE iot_service.sensor_readings DETACH PARTITION iot_service.sensor_readings_2026_11 CONCURRENTLY",
+    "ALTER TABLE iot_service.sensor_readings_2026_11 SET SCHEMA archive",
+    "DROP TABLE archive.sensor_readings_2026_11",
+    "DROP TABLE iot_service.quarantine",
 ]
 ADMIN_CANNOT = ["SELECT * FROM platform.orders", "CREATE ROLE mine", "DROP SCHEMA platform CASCADE"]
 

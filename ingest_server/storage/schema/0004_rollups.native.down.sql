@@ -1,3 +1,9 @@
+-- What was archived stays where it is.
+DO $$
+BEGIN
+    DROP SCHEMA IF EXISTS archive;
+EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN NULL;
+END $$;
 DROP TABLE iot_service.rollup_1d, iot_service.rollup_1h, iot_service.rollup_1m;
 
 -- As it was in version 1.

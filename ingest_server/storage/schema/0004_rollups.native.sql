@@ -15,6 +15,12 @@ CREATE TABLE iot_service.rollup_1m (
 -- Room for an hour's and a day's row to be written anew within its page, while it grows.
 CREATE TABLE iot_service.rollup_1h (LIKE iot_service.rollup_1m INCLUDING ALL) WITH (fillfactor = 70);
 CREATE TABLE iot_service.rollup_1d (LIKE iot_service.rollup_1m INCLUDING ALL) WITH (fillfactor = 70);
+-- make_month works as the owner of the readings.
+DO $$
+DECLARE owner regrole := (SELECT relowner FROM pg_class WHERE oid = 'iot_service.sensor_readings'::regclass);
+BEGIN
+    EXECUTE format('ALTER TABLE iot_service.rollup_1m OWNER TO %s', owner);
+END $$;
 
 -- Room for the readings of one month, and for its minutes. By CREATE TABLE LIKE + ATTACH: CREATE … PARTITION OF would
 -- lock the parent against every reader and writer. Runs as the owner: whoever writes readings makes room for them, but
@@ -44,6 +50,15 @@ BEGIN
                        parent.name, month, begins, ends);
         EXECUTE format('ALTER TABLE iot_service.%I DROP CONSTRAINT month', month);
     END LOOP;
+END $$;
+
+-- Where months go that are past their time. Somebody else's schema of that name may serve, if it lets us in.
+CREATE SCHEMA IF NOT EXISTS archive;
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_admin') THEN
+        GRANT USAGE, CREATE ON SCHEMA archive TO iot_admin;
+    END IF;
 END $$;
 
 -- What is there already gets its rollups from the first refresh on.
