@@ -9,7 +9,7 @@ PLOT ?=
 ONLY ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain lock clean tools
+.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain bench-neighbour bench-months lock clean tools
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -50,6 +50,12 @@ bench-fleet: $(VENV)/ready tools ## 1,000 gateways lose their broker and come ba
 
 bench-drain: $(VENV)/ready tools ## the spool of a 24 h outage drains beside live readings
 	$(BIN)/python -m bench.drain $(if $(PLOT),--picture $(PLOT))
+
+bench-neighbour: $(VENV)/ready ## what the platform's own queries feel of 10,000 readings/s in the same database
+	$(BIN)/python -m bench.neighbour
+
+bench-months: $(VENV)/ready ## months made, archived and dropped beside 20,000 readings/s and long queries
+	$(BIN)/python -m bench.months
 
 lock: $(VENV)/ready ## resolve the dependencies anew
 	$(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install -q uv

@@ -39,6 +39,10 @@ class EmbeddedPostgres:
         """A connection string for psycopg and psql."""
         return f"host={self.directory} port={_PORT} user=postgres dbname={database}"
 
+    def program(self, name: str) -> Path:
+        """A program that comes with this server, such as psql or pgbench."""
+        return self._bin / name
+
     @property
     def running(self) -> bool:
         """Whether it was started, and neither stopped nor killed since."""
