@@ -110,7 +110,7 @@ JOBS = (
     Job("erasures", "erasures that were cut off", lambda _: 600, _erasures),
     Job("archive", "months past keep_months, to the schema archive", lambda _: _DAY_S, _archive),
     Job("retention", "months past archive_months, dropped", lambda _: _DAY_S, _retention),
-    Job("statistics", "planner's statistics; TimescaleDB's own failed jobs", lambda _: _HOUR_S, _statistics),
+    Job("statistics", "planner's statistics; TimescaleDB's own failed jobs", lambda _: 6 * _HOUR_S, _statistics),
     Job("pruning", "replayed quarantine, settled epochs, old runs of jobs", lambda _: _HOUR_S, _pruning),
 )
 
