@@ -449,6 +449,20 @@ async def test_a_replay_of_a_batch_whose_device_is_elsewhere_stays(database: Dat
     assert "device_elsewhere" in told.why
 
 
+@pytest.mark.parametrize(("days", "kept", "right"), [(800, 24, "728 days at most"), (366, 12, "363 days at most")])
+def test_what_is_taken_must_also_be_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, days: int, kept: int, right: str
+) -> None:
+    config = tmp_path / "ingest.toml"
+    config.write_text(
+        f'[database]\ndsn = "dbname=x"\n[books]\nraw_retention_days = {days}\n[storage]\nkeep_months = {kept}\n'
+    )
+    said = run(capsys, "ingest", "check", "--config", str(config))
+    assert said.code == 2
+    assert f"books.raw_retention_days = {days} takes readings of months" in said.err
+    assert right in said.err
+
+
 @pytest.mark.parametrize("dsn", ["garbage", "postgresql://[", " ", "postgresql://u:se cret@host/heal7"])
 def test_a_dsn_that_names_no_database_is_a_mistake_and_no_outage(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, dsn: str
