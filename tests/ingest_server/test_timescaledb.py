@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from ingest_server.errors import SchemaError
-from ingest_server.storage import migrations
+from ingest_server.storage import erasure, migrations
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.flavour import Flavour, Wanted, choose
 from ingest_server.storage.rollups import refresh_all
@@ -104,6 +104,43 @@ async def test_late_data_reaches_compressed_chunks_and_every_rollup(migrated_tim
         await refresh_all(connection, Flavour.TIMESCALEDB)
         ids = [row[0] for row in migrated_timescale.query("SELECT series_id FROM iot_service.series")]
         assert stored(migrated_timescale, ids) == brute_force(migrated_timescale, ids, "UTC")
+
+
+async def test_an_erasure_reaches_compressed_chunks_and_stays(migrated_timescale: Database) -> None:
+    days = 6
+    batches = [
+        data(n, [reading(n + 0.25 * k, NOW_US - (days - n) * DAY + k * 700 * SECOND) for k in range(40)], before=40 * n)
+        for n in range(days)
+    ]
+    await settle(migrated_timescale, *batches)
+    async with connected(migrated_timescale) as connection:
+        await apply_policies(connection, TimescaleOptions(columnstore_after_days=1))
+        await refresh_all(connection, Flavour.TIMESCALEDB)
+        run_job(migrated_timescale, "policy_compression", "sensor_readings")
+        assert compressed(migrated_timescale) > 2
+        from_at, to_at = (datetime.fromtimestamp((NOW_US - n * DAY) / 1e6, UTC) for n in (days - 1, days - 3))
+        scope = erasure.Scope("seoul-1", None, "hall-1", from_at, to_at)
+        erasure_id, rules = await erasure.request(connection, scope, reason="test", by="test")
+        assert rules == 1
+        assert await erasure.carry_out(connection, erasure_id) == 80
+        await refresh_all(connection, Flavour.TIMESCALEDB)
+        ids = [row[0] for row in migrated_timescale.query("SELECT series_id FROM iot_service.series")]
+        assert stored(migrated_timescale, ids) == brute_force(migrated_timescale, ids, "UTC")
+    left = values(migrated_timescale)
+    # The same readings again, in an epoch that nobody knows.
+    again = [
+        data(
+            n,
+            [reading(n + 0.25 * k, NOW_US - (days - n) * DAY + k * 700 * SECOND) for k in range(40)],
+            before=40 * (n - 1),
+            epoch=99,
+        )
+        for n in (1, 2)
+    ]
+    await settle(migrated_timescale, *again)
+    assert len(values(migrated_timescale)) == len(left)
+    books = await books_of(migrated_timescale)
+    assert (books.dropped, books.balanced) == (80, True)
 
 
 async def test_what_nobody_has_refreshed_yet_shows_in_real_time(migrated_timescale: Database) -> None:
