@@ -130,7 +130,7 @@ async def test_an_erasure_reaches_compressed_chunks_and_stays(migrated_timescale
     # The same readings again, in an epoch that nobody knows.
     again = [
         data(
-            n,
+            n - 1,
             [reading(n + 0.25 * k, NOW_US - (days - n) * DAY + k * 700 * SECOND) for k in range(40)],
             before=40 * (n - 1),
             epoch=99,
