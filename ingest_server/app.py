@@ -22,6 +22,7 @@ from ingest_server.storage.connection import connect
 from ingest_server.storage.ledger import ledger_id
 from ingest_server.storage.migrations import require_current
 from ingest_server.storage.partitions import NativePartitions
+from ingest_server.storage.profiles import publish
 from ingest_server.storage.quarantine_bound import QuarantineBound
 from ingest_server.storage.writer import WriterOptions
 
@@ -120,14 +121,16 @@ async def serve(config: IngestConfig, stop: asyncio.Event) -> None:
 
 
 async def _await_database(writer: WriterOptions, stop: asyncio.Event) -> str | None:
-    """The ledger's id, once the database can be reached; None if told to stop before."""
+    """The ledger's id, once the database can be reached and has our profiles; None if told to stop before."""
     backoff = FullJitter(0.5, 10.0)
     while not stop.is_set():
         try:
             connection = await connect(writer.dsn, "start", writer.statement_timeout_s)
             try:
                 await require_current(connection)
-                return await ledger_id(connection)
+                ledger = await ledger_id(connection)
+                await publish(connection, ProfileSet.load())
+                return ledger
             finally:
                 await connection.close()
         except StorageUnavailable as error:

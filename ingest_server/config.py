@@ -1,12 +1,13 @@
 """The ingest server's configuration file, parsed once into frozen types."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from gateway.link.broker import BrokerOptions
 from ingest_server.storage.connection import dsn_fault
+from ingest_server.storage.patterns import Slots
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,6 +77,26 @@ class QuarantineOptions(BaseModel):
     keep_replayed_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
 
 
+class PatternsOptions(BaseModel):
+    """Parts of a day, by the hours of a site's clock at which they begin; end: where the evening ends."""
+
+    model_config = _STRICT
+
+    morning: int = 6
+    afternoon: int = 12
+    evening: int = 18
+    end: int = 24
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        Slots(self.morning, self.afternoon, self.evening, self.end)
+        return self
+
+    @property
+    def slots(self) -> Slots:
+        return Slots(self.morning, self.afternoon, self.evening, self.end)
+
+
 class IngestConfig(BaseModel):
     """The whole file."""
 
@@ -86,3 +107,4 @@ class IngestConfig(BaseModel):
     ingest: IngestOptions = IngestOptions()
     books: BooksOptions = BooksOptions()
     quarantine: QuarantineOptions = QuarantineOptions()
+    patterns: PatternsOptions = PatternsOptions()

@@ -7,7 +7,7 @@ are these entries deleted, in the same transaction: whoever reads sees all of it
 
 from dataclasses import dataclass
 
-from ingest_server.storage.connection import Connection, sql, transaction
+from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.flavour import Flavour
 
 ROLLUPS_LOCK = 0x48454102
@@ -55,6 +55,15 @@ async def refresh_all(connection: Connection, flavour: Flavour) -> int:
         done += refreshed.entries
         if not refreshed.more:
             return done
+
+
+async def backlog(connection: Connection) -> int:
+    """How many entries of the log no refresh has worked off."""
+    with translated():
+        cursor = await connection.execute("SELECT count(*) FROM iot_service.rollup_log")
+        row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def lock_rollups(connection: Connection) -> None:
