@@ -23,6 +23,7 @@ from ingest_server.storage.flavour import Flavour, choose
 from ingest_server.storage.ledger import ledger_id
 from ingest_server.storage.migrations import require_current
 from ingest_server.storage.pools import Pool, Pools
+from ingest_server.storage.profiles import publish
 from ingest_server.storage.quarantine_bound import QuarantineBound
 from ingest_server.storage.timescaledb import require_direct_compress
 from ingest_server.storage.writer import WriterOptions
@@ -122,7 +123,7 @@ async def _serve(config: IngestConfig, pools: Pools, stop: asyncio.Event) -> Non
 
 
 async def _await_database(config: IngestConfig, pools: Pools, stop: asyncio.Event) -> tuple[str, Flavour] | None:
-    """The ledger's id and the flavour, once the database can be reached; None if told to stop before."""
+    """Its ledger's id and flavour, once it can be reached and has our profiles; None if told to stop before."""
     backoff = FullJitter(0.5, 10.0)
     while not stop.is_set():
         try:
@@ -131,7 +132,9 @@ async def _await_database(config: IngestConfig, pools: Pools, stop: asyncio.Even
                 flavour = await choose(connection, config.database.flavour)
                 if config.storage.timescaledb.direct_compress:
                     await require_direct_compress(connection)
-                return await ledger_id(connection), flavour
+                ledger = await ledger_id(connection)
+                await publish(connection, ProfileSet.load())
+                return ledger, flavour
         except StorageUnavailable as error:
             log.warning("database: %s; trying again", error)
             notify("STATUS=waiting for the database")

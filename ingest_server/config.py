@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from gateway.link.broker import BrokerOptions
 from ingest_server.storage.connection import dsn_fault
 from ingest_server.storage.flavour import Wanted
+from ingest_server.storage.patterns import Slots
 from ingest_server.storage.pools import Pool, PoolOptions, Pools
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -145,6 +146,26 @@ class QuarantineOptions(BaseModel):
     keep_replayed_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
 
 
+class PatternsOptions(BaseModel):
+    """Parts of a day, by the hours of a site's clock at which they begin; end: where the evening ends."""
+
+    model_config = _STRICT
+
+    morning: int = 6
+    afternoon: int = 12
+    evening: int = 18
+    end: int = 24
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        Slots(self.morning, self.afternoon, self.evening, self.end)
+        return self
+
+    @property
+    def slots(self) -> Slots:
+        return Slots(self.morning, self.afternoon, self.evening, self.end)
+
+
 class IngestConfig(BaseModel):
     """The whole file."""
 
@@ -156,6 +177,7 @@ class IngestConfig(BaseModel):
     books: BooksOptions = BooksOptions()
     quarantine: QuarantineOptions = QuarantineOptions()
     storage: StorageOptions = StorageOptions()
+    patterns: PatternsOptions = PatternsOptions()
 
     @model_validator(mode="after")
     def _accepts_only_what_it_keeps(self) -> Self:

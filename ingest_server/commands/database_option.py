@@ -4,10 +4,10 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -40,7 +40,13 @@ _PIPE_COLUMNS = 1_000
 _T = TypeVar("_T")
 
 
-def on_database(dsn: str, work: Callable[[Connection], Awaitable[_T]], *, current: bool = True) -> _T:
+def on_database(
+    dsn: str,
+    work: Callable[[Connection], Awaitable[_T]],
+    *,
+    current: bool = True,
+    statement_timeout_s: float = _STATEMENT_TIMEOUT_S,
+) -> _T:
     """Runs `work` on a connection; a database that is away or outdated is one line on standard error, and exit 1."""
 
     fault = dsn_fault(dsn)
@@ -49,7 +55,7 @@ def on_database(dsn: str, work: Callable[[Connection], Awaitable[_T]], *, curren
         raise typer.Exit(EXIT_CONFIG)
 
     async def run() -> _T:
-        connection = await connect(dsn, "command", _STATEMENT_TIMEOUT_S)
+        connection = await connect(dsn, "command", statement_timeout_s)
         try:
             if current:
                 await require_current(connection)
@@ -108,6 +114,22 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
             console.print(table)
         else:
             _show_entries(console, title, columns, cells)
+
+
+def show_rows(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
+    """What a list is, as JSON or as a table with the rows' own names."""
+    if as_json:
+        show_json(rows)
+    elif rows:
+        show_table(title, list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        typer.echo(f"no {title} yet")
+
+
+def refuse(fault: str) -> NoReturn:
+    """Ends the command for a mistake on its command line: one line that says what would be right, and exit 2."""
+    typer.echo(fault, err=True)
+    raise typer.Exit(EXIT_CONFIG)
 
 
 def _show_entries(console: Console, title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ingest_server.errors import StorageUnavailable
 from ingest_server.jobs.context import Context
-from ingest_server.storage import erasure, job_runs, months, statistics, timescaledb
+from ingest_server.storage import erasure, job_runs, months, patterns, statistics, timescaledb
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.ledger import prune_ledger
@@ -48,6 +49,11 @@ async def _partitions(context: Context, connection: Connection) -> str:
 
 async def _rollups(context: Context, connection: Connection) -> str:
     return f"{await refresh_all(connection, context.flavour)} entries of the log"
+
+
+async def _patterns(context: Context, connection: Connection) -> str:
+    now = datetime.fromtimestamp(context.wall_us() / 1e6, UTC)
+    return f"{await patterns.derive(connection, context.patterns.slots, now)} days"
 
 
 async def _archive(context: Context, connection: Connection) -> str:
@@ -108,6 +114,7 @@ JOBS = (
     Job("rollups", "averages of minute, hour and day", lambda context: context.storage.rollup_every_s, _rollups),
     Job("silence", "gateways that fell silent", lambda _: 30, _silence),
     Job("erasures", "erasures that were cut off", lambda _: 600, _erasures),
+    Job("patterns", "how zones are used, of days that changed", lambda _: 600, _patterns),
     Job("archive", "months past keep_months, to the schema archive", lambda _: _DAY_S, _archive),
     Job("retention", "months past archive_months, dropped", lambda _: _DAY_S, _retention),
     Job("statistics", "planner's statistics; TimescaleDB's own failed jobs", lambda _: 6 * _HOUR_S, _statistics),

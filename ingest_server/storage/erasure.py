@@ -10,6 +10,8 @@ from psycopg import sql as composed
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.erased import ERASURE_LOCK
 from ingest_server.storage.flavour import Flavour, recorded
+from ingest_server.storage.patterns import lock_patterns
+from ingest_server.storage.places import NoSuchThing
 from ingest_server.storage.rollups import lock_rollups
 
 
@@ -56,6 +58,44 @@ class Erasure:
     done_at: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """What an erasure would remove of a device. first, last: times of its readings; None where there are none."""
+
+    device: str
+    readings: int
+    first: datetime | None
+    last: datetime | None
+
+
+async def survey(connection: Connection, scope: Scope) -> list[Affected]:
+    """What a scope names, archived months with it, by device. Changes nothing. Raises NoSuchThing."""
+    with translated():
+        cursor = await connection.execute(sql("erase_unknown"), _named(scope))
+        row = await cursor.fetchone()
+        if row is not None:
+            raise NoSuchThing(row[0])
+        months = [
+            composed.Identifier("archive", table) for table in await _archived(connection) if "rollup" not in table
+        ]
+        found: dict[str, Affected] = {}
+        for table in (composed.Identifier("iot_service", "sensor_readings"), *months):
+            cursor = await connection.execute(
+                composed.SQL(sql("erase_survey").decode()).format(
+                    scope=composed.SQL(sql("erase_intervals").decode()), readings=table
+                ),
+                _named(scope),
+            )
+            for device, readings, first, last in await cursor.fetchall():
+                known = found.get(device)
+                if known is not None:
+                    readings += known.readings
+                    first = min((at for at in (first, known.first) if at), default=None)
+                    last = max((at for at in (last, known.last) if at), default=None)
+                found[device] = Affected(device, readings, first, last)
+    return sorted(found.values(), key=lambda affected: affected.device)
+
+
 async def request(connection: Connection, scope: Scope, *, reason: str, by: str) -> tuple[UUID, int]:
     """Brings an erasure into force: from now on nothing that it names is written. Its id; its intervals, in number."""
     async with transaction(connection):
@@ -68,21 +108,18 @@ async def request(connection: Connection, scope: Scope, *, reason: str, by: str)
         row = await cursor.fetchone()
         assert row is not None
         cursor = await connection.execute(
-            sql("erase_intervals"),
-            {
-                "erasure_id": row[0],
-                "site": scope.site,
-                "zone": scope.zone,
-                "device": scope.device,
-                "from_at": scope.from_at or "-infinity",
-                "to_at": scope.to_at,
-            },
+            b"INSERT INTO iot_service.erased_intervals (erasure_id, site, device, from_at, to_at)"
+            b" SELECT %(erasure_id)s, s.* FROM (" + sql("erase_intervals") + b") s",
+            {"erasure_id": row[0], **_named(scope)},
         )
         return row[0], cursor.rowcount
 
 
 async def carry_out(connection: Connection, erasure_id: UUID) -> int:
-    """Removes the rows of an erasure that is in force; how many. Rollups follow with the next refresh."""
+    """Removes the rows of an erasure that is in force; how many.
+
+    What was derived from them goes, too: rollups with the next refresh, patterns of use at once.
+    """
     this = {"erasure_id": erasure_id}
     # First, and by itself: writers wait for these rows.
     async with transaction(connection):
@@ -100,6 +137,8 @@ async def carry_out(connection: Connection, erasure_id: UUID) -> int:
             removed += await _erase_archived(connection, table, erasure_id)
         if await recorded(connection) is Flavour.NATIVE:
             await connection.execute(sql("erase_archived_rollups"), this)
+        await lock_patterns(connection)
+        await connection.execute(sql("erase_patterns"), this)
         await connection.execute(
             "UPDATE iot_service.erasures SET readings = readings + %s, done_at = now() WHERE erasure_id = %s",
             (removed, erasure_id),
@@ -154,6 +193,16 @@ async def enforce(connection: Connection, erasure: Erasure, rules: Sequence[Inte
                 (erasure.erasure_id, rule.site, rule.device, rule.from_at, rule.to_at),
             )
     return True
+
+
+def _named(scope: Scope) -> dict[str, object]:
+    return {
+        "site": scope.site,
+        "zone": scope.zone,
+        "device": scope.device,
+        "from_at": scope.from_at or "-infinity",
+        "to_at": scope.to_at,
+    }
 
 
 async def _archived(connection: Connection) -> list[str]:

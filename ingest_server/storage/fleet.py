@@ -1,4 +1,4 @@
-"""What operators ask of gateways and devices, and what they may do to them."""
+"""What operators ask of gateways, devices and places, and what they may do to gateways."""
 
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 
@@ -13,6 +13,16 @@ async def list_gateways(connection: Connection) -> list[Row]:
 async def list_devices(connection: Connection) -> list[Row]:
     """Every device, by site and name."""
     return await _rows(connection, "list_devices")
+
+
+async def list_sites(connection: Connection) -> list[Row]:
+    """Every site that something is known of, by name; its time zone."""
+    return await _rows(connection, "list_sites")
+
+
+async def list_zones(connection: Connection) -> list[Row]:
+    """Every zone, by site and name, and which devices are there now."""
+    return await _rows(connection, "list_zones")
 
 
 async def resolve(connection: Connection, gateway: str) -> int | None:

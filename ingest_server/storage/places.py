@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from ingest_server.errors import StorageError
-from ingest_server.storage.connection import Connection, sql, transaction
+from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.rollups import lock_rollups
 
 
@@ -68,6 +68,7 @@ async def set_time_zone(connection: Connection, site: str, time_zone: str) -> in
             " ON CONFLICT (site) DO UPDATE SET time_zone = excluded.time_zone",
             (site, time_zone),
         )
+        await connection.execute(sql("mark_patterns"), {"site": site})
         await connection.execute(sql("forget_site_days"), {"site": site})
         await connection.execute(sql("rollups_dirty_table"))
         await connection.execute(sql("mark_site"), {"site": site})
@@ -76,6 +77,23 @@ async def set_time_zone(connection: Connection, site: str, time_zone: str) -> in
         row = await cursor.fetchone()
         assert row is not None
         return int(row[0])
+
+
+async def on_its_clock(connection: Connection, site: str, at: datetime) -> datetime:
+    """A time, as a moment: the site's clock says it where it has no zone of its own."""
+    if at.tzinfo is not None:
+        return at
+    with translated():
+        cursor = await connection.execute(
+            "SELECT %(at)s::timestamp"
+            " AT TIME ZONE COALESCE((SELECT time_zone FROM iot_service.sites WHERE site = %(site)s), 'UTC')",
+            {"site": site, "at": at},
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    moment = row[0]
+    assert isinstance(moment, datetime)
+    return moment
 
 
 async def _place(

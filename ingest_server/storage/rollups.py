@@ -67,6 +67,15 @@ async def refresh_all(connection: Connection, flavour: Flavour) -> int:
             return done
 
 
+async def backlog(connection: Connection) -> int:
+    """How many entries of the log no refresh has worked off."""
+    with translated():
+        cursor = await connection.execute("SELECT count(*) FROM iot_service.rollup_log")
+        row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 async def lock_rollups(connection: Connection) -> None:
     """Holds off refreshes until the caller's transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ROLLUPS_LOCK,))

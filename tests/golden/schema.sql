@@ -69,6 +69,9 @@ CREATE FUNCTION iot_service.devices_in_room(device integer, at timestamp with ti
       JOIN iot_service.device_locations other USING (location_id))
    WHERE ((mine.device_id = devices_in_room.device) AND (mine.valid_from <= devices_in_room.at) AND (devices_in_room.at < mine.valid_to) AND (other.valid_from <= devices_in_room.at) AND (devices_in_room.at < other.valid_to));
 END;
+CREATE FUNCTION iot_service.is_of_device(quantity text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (quantity = ANY (ARRAY['battery'::text, 'battery_low'::text, 'voltage'::text, 'rssi'::text, 'signal_strength'::text]));
 CREATE FUNCTION iot_service.is_presence(quantity text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (quantity = ANY (ARRAY['presence'::text, 'occupancy'::text, 'motion'::text, 'moving'::text]));
@@ -97,7 +100,7 @@ CREATE FUNCTION iot_service.ambient_conditions(device integer, quantity text, at
                    WHERE ((r.series_id = s.series_id) AND (r.recorded_at <= ambient_conditions.at) AND (r.recorded_at > (ambient_conditions.at - '00:15:00'::interval)))
                    ORDER BY r.recorded_at DESC
                   LIMIT 1) l)
-           WHERE ((s.quantity <> ambient_conditions.quantity) AND (NOT iot_service.is_presence(s.quantity)))
+           WHERE ((s.quantity <> ambient_conditions.quantity) AND (NOT iot_service.is_presence(s.quantity)) AND (NOT iot_service.is_of_device(s.quantity)))
            ORDER BY s.quantity, l.recorded_at DESC, s.series_id) n;
 END;
 CREATE FUNCTION iot_service.grant_roles() RETURNS void

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.errors import AdminShutdown
 
-from ingest_server.config import BooksOptions, DatabaseOptions, QuarantineOptions, StorageOptions, pools_of
+from ingest_server.config import IngestConfig, pools_of
 from ingest_server.errors import StorageUnavailable
 from ingest_server.jobs.context import Context
 from ingest_server.jobs.running import run
@@ -30,12 +31,13 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 @asynccontextmanager
 async def jobs_on(database: Database) -> AsyncIterator[Context]:
-    pools = pools_of(DatabaseOptions.model_validate({"dsn": database.dsn}))
+    config = IngestConfig.model_validate({"database": {"dsn": database.dsn}})
+    pools = pools_of(config.database)
     try:
         async with pools.background.connection() as connection:
             flavour = await recorded(connection)
         assert flavour is not None
-        yield Context(pools, flavour, StorageOptions(), BooksOptions(), QuarantineOptions(), lambda: us_of(NOW))
+        yield replace(Context.of(config, pools, flavour), wall_us=lambda: us_of(NOW))
     finally:
         await pools.end()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from device_drivers.reading import Series
+from firmware_profiles.selection import ProfileSet
 from gateway.link.ranges import RangeSet
 from gateway.link.receipts import Receipt
 from gateway.link.status import EpochBook
@@ -68,6 +69,14 @@ async def test_the_server_says_that_it_is_there_and_that_it_goes(database: Datab
     async with peer_of(config, "later") as later:
         await later.until(lambda: bool(later.servers))
         assert later.servers[0].state == "offline", "it is retained"
+
+
+async def test_a_server_that_starts_publishes_its_profiles(database: Database, config: IngestConfig) -> None:
+    """Else no reading would have an accuracy."""
+    async with serving(config), peer_of(config) as peer:
+        await peer.online()
+    expected = sorted((p.name, key) for p in ProfileSet.load() for key in p.channels)
+    assert sorted(database.query("SELECT profile, channel FROM iot_service.profile_channels")) == expected
 
 
 async def test_a_server_that_hears_that_it_is_away_says_that_it_is_not(config: IngestConfig) -> None:

@@ -27,6 +27,10 @@ SELECT device_id, member_id, valid_from, valid_to FROM line;
 CREATE FUNCTION iot_service.is_presence(quantity text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN quantity IN ('presence', 'occupancy', 'motion', 'moving');
 
+-- Quantities that are of the device, not of the room that it is in.
+CREATE FUNCTION iot_service.is_of_device(quantity text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN quantity IN ('battery', 'battery_low', 'voltage', 'rssi', 'signal_strength');
+
 -- Who was in the same room as a device at a time, itself among them; itself alone where nobody said where it is.
 CREATE FUNCTION iot_service.devices_in_room(device integer, at timestamptz) RETURNS SETOF integer
     LANGUAGE sql STABLE PARALLEL SAFE ROWS 10 BEGIN ATOMIC
@@ -52,6 +56,7 @@ CREATE FUNCTION iot_service.ambient_conditions(device integer, quantity text, at
                                     AND r.recorded_at > ambient_conditions.at - interval '15 minutes'
                                   ORDER BY r.recorded_at DESC LIMIT 1) l
              WHERE s.quantity <> ambient_conditions.quantity AND NOT iot_service.is_presence(s.quantity)
+               AND NOT iot_service.is_of_device(s.quantity)
              ORDER BY s.quantity, l.recorded_at DESC, s.series_id) n;
 END;
 

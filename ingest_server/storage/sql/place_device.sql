@@ -19,4 +19,5 @@ SELECT DISTINCT %(site)s::text, r.reading_date
   JOIN iot_service.series s USING (series_id)
  WHERE s.device_id = %(device_id)s AND r.reading_date >= (%(since)s::timestamptz - interval '1 day')::date
  ORDER BY 2
-ON CONFLICT DO NOTHING
+-- A mark that is there is locked: else a derivation could take it before what it is set for is committed.
+ON CONFLICT (site, visit_date) DO UPDATE SET site = excluded.site

@@ -43,7 +43,8 @@ WITH days AS MATERIALIZED (
 ), told AS (
     INSERT INTO iot_service.changed_days (site, visit_date)
     SELECT DISTINCT site, reading_date FROM bounds ORDER BY site, reading_date
-    ON CONFLICT DO NOTHING
+    -- A mark that is there is locked: else a derivation could take it before what it is set for is committed.
+    ON CONFLICT (site, visit_date) DO UPDATE SET site = excluded.site
 )
 INSERT INTO iot_service.rollup_site_day AS r
        (series_id, reading_date, total, readings, minimum, maximum, first, last)
