@@ -97,6 +97,12 @@ def any_empty_database(request: pytest.FixtureRequest) -> Database:
     return _asked_for(request, {"pg18": "empty_database", "pg15": "debian_empty_database"})
 
 
+@pytest.fixture(params=["pg18", "pg15", "timescaledb"])
+def every_database(request: pytest.FixtureRequest) -> Database:
+    """Both versions of PostgreSQL, and TimescaleDB: what behaves alike on all of them."""
+    return _asked_for(request, {"pg18": "database", "pg15": "debian_database", "timescaledb": "migrated_timescale"})
+
+
 def _asked_for(request: pytest.FixtureRequest, fixtures: dict[str, str]) -> Database:
     # By name: as arguments both would be made, and a machine that has one of the servers could not run its half.
     made = request.getfixturevalue(fixtures[request.param])

@@ -48,7 +48,7 @@ async def _partitions(context: Context, connection: Connection) -> str:
 
 
 async def _rollups(context: Context, connection: Connection) -> str:
-    return f"{await refresh_all(connection, context.flavour)} entries of the log"
+    return f"{await refresh_all(connection)} entries of the log"
 
 
 async def _patterns(context: Context, connection: Connection) -> str:
@@ -61,7 +61,7 @@ async def _archive(context: Context, connection: Connection) -> str:
     if context.flavour is Flavour.TIMESCALEDB:
         return "TimescaleDB keeps what is old in its columnstore"
     # What these months still owe to the rollups, first.
-    await refresh_all(connection, context.flavour)
+    await refresh_all(connection)
     return _named("archived", await months.archive(connection, first_kept))
 
 

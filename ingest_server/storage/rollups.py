@@ -8,7 +8,7 @@ are these entries deleted, in the same transaction: whoever reads sees all of it
 from dataclasses import dataclass
 
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.flavour import Flavour
+from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.timescaledb import refresh_aggregates
 
 ROLLUPS_LOCK = 0x48454102
@@ -32,9 +32,9 @@ class Refreshed:
     more: bool
 
 
-async def refresh(connection: Connection, flavour: Flavour, most: int = MOST_ENTRIES) -> Refreshed:
+async def refresh(connection: Connection, most: int = MOST_ENTRIES) -> Refreshed:
     """Works off the oldest entries of the log. Raises StorageError; what it had begun is then undone."""
-    aggregates = flavour is Flavour.TIMESCALEDB
+    aggregates = await recorded(connection) is Flavour.TIMESCALEDB
     entries: list[int] = []
     if aggregates:
         # Its procedure has transactions of its own. The entries stay until the days are computed: what dies in between
@@ -57,11 +57,11 @@ async def refresh(connection: Connection, flavour: Flavour, most: int = MOST_ENT
     return Refreshed(len(entries), more=len(entries) == most)
 
 
-async def refresh_all(connection: Connection, flavour: Flavour) -> int:
+async def refresh_all(connection: Connection) -> int:
     """Works off the log until it is empty; how many entries that were."""
     done = 0
     while True:
-        refreshed = await refresh(connection, flavour)
+        refreshed = await refresh(connection)
         done += refreshed.entries
         if not refreshed.more:
             return done

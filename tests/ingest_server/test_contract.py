@@ -11,7 +11,6 @@ from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 from ingest_server.storage import places
 from ingest_server.storage.connection import connect
-from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.profiles import publish
 from ingest_server.storage.rollups import refresh_all
 from tests.ingest_server.line import NOW_US, SECOND, data, open_writer, reading, settle
@@ -56,10 +55,10 @@ CONTRACT = {
 }
 
 
-def test_names_order_and_types_of_columns(any_database: Database) -> None:
+def test_names_order_and_types_of_columns(every_database: Database) -> None:
     """A released column is never renamed, moved or retyped: others are added at the end."""
     for relation, columns in CONTRACT.items():
-        found = any_database.one(
+        found = every_database.one(
             "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)"
             " FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
             f"iot_service.{relation}",
@@ -117,7 +116,7 @@ def ambient(database: Database, of: Series, minutes: float) -> tuple[Any, Any]:
     return conditions, presence
 
 
-async def test_ambient_conditions_and_presence_are_of_the_room_at_that_time(any_database: Database) -> None:
+async def test_ambient_conditions_and_presence_are_of_the_room_at_that_time(every_database: Database) -> None:
     readings = [
         measured(LIGHT, 300, -20),
         measured(WARM, 20, -10),
@@ -128,32 +127,34 @@ async def test_ambient_conditions_and_presence_are_of_the_room_at_that_time(any_
         measured(WARM, 22, 0),
         measured(LIGHT, 100, 1),
     ]
-    await settle(any_database, data(0, readings))
+    await settle(every_database, data(0, readings))
     # Alone in the world as long as nobody says where they are: a device's own other channels.
-    assert ambient(any_database, WARM, 0) == ({"humidity": {"value": 40, "unit": "%"}}, None)
+    assert ambient(every_database, WARM, 0) == ({"humidity": {"value": 40, "unit": "%"}}, None)
     for device in ("air", "radar", "lamp"):
-        await place(any_database, device, "hall", -60)
-    assert ambient(any_database, WARM, 0) == (
+        await place(every_database, device, "hall", -60)
+    assert ambient(every_database, WARM, 0) == (
         {"humidity": {"value": 40, "unit": "%"}, "illuminance": {"value": 500, "unit": "lx"}},
         False,
     )
-    assert ambient(any_database, DAMP, -5)[1] is True
+    assert ambient(every_database, DAMP, -5)[1] is True
     # 300 lx are 15 minutes old: not older than that is less than that.
-    assert ambient(any_database, DAMP, -5)[0] == {"temperature": {"value": 20, "unit": "°C"}}
-    assert ambient(any_database, LIGHT, -20) == (None, None)
+    assert ambient(every_database, DAMP, -5)[0] == {"temperature": {"value": 20, "unit": "°C"}}
+    assert ambient(every_database, LIGHT, -20) == (None, None)
     # Elsewhere for five minutes.
-    await place(any_database, "radar", "attic", -3)
-    await place(any_database, "radar", "hall", 0.5)
-    assert ambient(any_database, WARM, 0)[1] is None
-    assert ambient(any_database, LIGHT, 1)[1] is False
+    await place(every_database, "radar", "attic", -3)
+    await place(every_database, "radar", "hall", 0.5)
+    assert ambient(every_database, WARM, 0)[1] is None
+    assert ambient(every_database, LIGHT, 1)[1] is False
 
 
 @pytest.mark.parametrize("column", ["accuracy", "ambient_conditions", "user_presence"])
-async def test_what_looks_elsewhere_costs_nothing_where_it_is_not_selected(any_database: Database, column: str) -> None:
-    await settle(any_database, data(0))
+async def test_what_looks_elsewhere_costs_nothing_where_it_is_not_selected(
+    every_database: Database, column: str
+) -> None:
+    await settle(every_database, data(0))
 
     def plan(columns: str) -> str:
-        rows = any_database.query(f"EXPLAIN (VERBOSE) SELECT {columns} FROM iot_service.readings")
+        rows = every_database.query(f"EXPLAIN (VERBOSE) SELECT {columns} FROM iot_service.readings")
         return "\n".join(row[0] for row in rows)
 
     assert f"{column}(" in plan(f"device_id, {column}")
@@ -191,44 +192,44 @@ async def published(database: Database, *profiles: tuple[str, FirmwareProfile]) 
     )
 
 
-async def test_accuracy_is_that_of_the_profile_when_the_reading_was_written(any_database: Database) -> None:
+async def test_accuracy_is_that_of_the_profile_when_the_reading_was_written(every_database: Database) -> None:
     worse, better = (series("air", "temperature", "°C", f"maker-model/{n}") for n in (1, 2))
-    await settle(any_database, data(0, [measured(worse, 20, -5), measured(DAMP, 50, -5)]))
-    await settle(any_database, data(1, [measured(better, 21, -4)], before=2))
+    await settle(every_database, data(0, [measured(worse, 20, -5), measured(DAMP, 50, -5)]))
+    await settle(every_database, data(1, [measured(better, 21, -4)], before=2))
     await published(
-        any_database, profile("maker-model/1", temperature=0.5), profile("maker-model/2", temperature="±1 %")
+        every_database, profile("maker-model/1", temperature=0.5), profile("maker-model/2", temperature="±1 %")
     )
-    found = any_database.query("SELECT reading_type, value, accuracy FROM iot_service.readings ORDER BY value")
+    found = every_database.query("SELECT reading_type, value, accuracy FROM iot_service.readings ORDER BY value")
     assert found == [("temperature", 20, "0.5"), ("temperature", 21, "±1 %"), ("humidity", 50, None)]
 
 
-async def test_profiles_are_published_and_kept_where_a_series_names_them(any_database: Database) -> None:
-    await settle(any_database, data(0, [measured(WARM, 20, 0)]))
+async def test_profiles_are_published_and_kept_where_a_series_names_them(every_database: Database) -> None:
+    await settle(every_database, data(0, [measured(WARM, 20, 0)]))
     used, unused = profile("maker-model/1", temperature=0.5, humidity=None), profile("maker-model/2", temperature=1)
-    rows = await published(any_database, used, unused)
+    rows = await published(every_database, used, unused)
     assert rows == [
         ("maker-model/1", "humidity", None, 0, 50),
         ("maker-model/1", "temperature", "0.5", 0, 50),
         ("maker-model/2", "temperature", "1.0", 0, 50),
     ]
     version = "SELECT xmin::text FROM iot_service.profile_channels ORDER BY profile, channel"
-    before = any_database.query(version)
-    assert await published(any_database, used, unused) == rows
-    assert any_database.query(version) == before
+    before = every_database.query(version)
+    assert await published(every_database, used, unused) == rows
+    assert every_database.query(version) == before
     # Another server's, which knows less.
-    assert await published(any_database) == rows[:2]
-    assert await published(any_database, profile("maker-model/1", temperature=0.25)) == [
+    assert await published(every_database) == rows[:2]
+    assert await published(every_database, profile("maker-model/1", temperature=0.25)) == [
         rows[0],
         ("maker-model/1", "temperature", "0.25", 0, 50),
     ]
-    connection = await connect(any_database.dsn, "test", 30)
+    connection = await connect(every_database.dsn, "test", 30)
     try:
         await publish(connection, ProfileSet.load())
     finally:
         await connection.close()
     for known in ProfileSet.load():
         for key, channel in known.channels.items():
-            accuracy = any_database.one(
+            accuracy = every_database.one(
                 "SELECT accuracy FROM iot_service.profile_channels WHERE profile = %s AND channel = %s", known.name, key
             )
             assert accuracy == (None if channel.accuracy is None else str(channel.accuracy))
@@ -250,19 +251,19 @@ def numbered(of: Sequence[Series], minutes: Sequence[int]) -> list[Reading]:
     return [measured(s, m, m) for s in of for m in minutes]
 
 
-async def test_a_zones_history_is_of_those_that_were_there(any_database: Database) -> None:
+async def test_a_zones_history_is_of_those_that_were_there(every_database: Database) -> None:
     minutes = [-40, -30, -20, -10, 0]
-    await settle(any_database, data(0, numbered([WARM, LIGHT], minutes)))
-    assert history(any_database, "zone_history", "zone", "hall") == []
-    await place(any_database, "air", "hall", -30)  # its own first moment counts, its end does not
-    await place(any_database, "air", "attic", -10)
-    await place(any_database, "lamp", "hall", -20)
-    await place(any_database, "lamp", None, -5)
-    assert history(any_database, "zone_history", "zone", "hall") == [
+    await settle(every_database, data(0, numbered([WARM, LIGHT], minutes)))
+    assert history(every_database, "zone_history", "zone", "hall") == []
+    await place(every_database, "air", "hall", -30)  # its own first moment counts, its end does not
+    await place(every_database, "air", "attic", -10)
+    await place(every_database, "lamp", "hall", -20)
+    await place(every_database, "lamp", None, -5)
+    assert history(every_database, "zone_history", "zone", "hall") == [
         ("air", -30, -30), ("air", -20, -20), ("lamp", -20, -20), ("lamp", -10, -10),
     ]  # fmt: skip
-    assert history(any_database, "zone_history", "zone", "attic") == [("air", -10, -10), ("air", 0, 0)]
-    assert any_database.query(
+    assert history(every_database, "zone_history", "zone", "attic") == [("air", -10, -10), ("air", 0, 0)]
+    assert every_database.query(
         "SELECT d.device, l.zone, l.valid_from, NULLIF(l.valid_to, 'infinity') FROM iot_service.device_locations l"
         " JOIN iot_service.iot_devices d USING (device_id) ORDER BY 1, 3"
     ) == [
@@ -271,32 +272,33 @@ async def test_a_zones_history_is_of_those_that_were_there(any_database: Databas
         ("lamp", "hall", at(-20), at(-5)),
     ]
     # A placement is corrected: said again of the same moment.
-    await place(any_database, "air", "cellar", -30)
-    assert history(any_database, "zone_history", "zone", "cellar") == [("air", -30, -30), ("air", -20, -20)]
+    await place(every_database, "air", "cellar", -30)
+    assert history(every_database, "zone_history", "zone", "cellar") == [("air", -30, -30), ("air", -20, -20)]
 
 
-async def test_a_replaced_devices_history_goes_on(any_database: Database) -> None:
+async def test_a_replaced_devices_history_goes_on(every_database: Database) -> None:
     minutes = [-40, -30, -20, -10, 0]
     one, two, three = (series(name, "temperature", "°C") for name in ("one", "two", "three"))
-    await settle(any_database, data(0, numbered([one, two, three], minutes)))
-    await place(any_database, "one", "hall", -60, "door")
-    await replace(any_database, "one", "two", -30)
-    await replace(any_database, "two", "three", -10)
-    known = ids(any_database)
-    assert history(any_database, "device_history", "device_id", known["three"]) == [
+    await settle(every_database, data(0, numbered([one, two, three], minutes)))
+    await place(every_database, "one", "hall", -60, "door")
+    await replace(every_database, "one", "two", -30)
+    await replace(every_database, "two", "three", -10)
+    known = ids(every_database)
+    assert history(every_database, "device_history", "device_id", known["three"]) == [
         ("one", -40, -40), ("two", -30, -30), ("two", -20, -20), ("three", -10, -10), ("three", 0, 0),
     ]  # fmt: skip
     # A predecessor's own history is whole, also what it measured on somebody's desk afterwards.
-    assert [d for d, _, _ in history(any_database, "device_history", "device_id", known["one"])] == ["one"] * 5
-    assert [d for d, _, _ in history(any_database, "zone_history", "zone", "hall")] == [
+    assert [d for d, _, _ in history(every_database, "device_history", "device_id", known["one"])] == ["one"] * 5
+    assert [d for d, _, _ in history(every_database, "zone_history", "zone", "hall")] == [
         "one",
         "two",
         "two",
         "three",
         "three",
     ]
-    assert any_database.query("SELECT DISTINCT zone, position FROM iot_service.device_locations") == [("hall", "door")]
-    assert any_database.query(
+    placed = every_database.query("SELECT DISTINCT zone, position FROM iot_service.device_locations")
+    assert placed == [("hall", "door")]
+    assert every_database.query(
         "SELECT member_id, valid_from = '-infinity', valid_to = 'infinity' FROM iot_service.device_lineage"
         " WHERE device_id = %s ORDER BY valid_from",
         known["three"],
@@ -314,31 +316,31 @@ async def test_a_replaced_devices_history_goes_on(any_database: Database) -> Non
     ],
 )
 async def test_a_succession_without_sense_is_refused(
-    any_database: Database, old: str, new: str, minutes: float, why: str
+    every_database: Database, old: str, new: str, minutes: float, why: str
 ) -> None:
-    await settle(any_database, data(0, [measured(series(d, "temperature"), 1, 0) for d in ("one", "two", "three")]))
-    await replace(any_database, "one", "two", -40)
+    await settle(every_database, data(0, [measured(series(d, "temperature"), 1, 0) for d in ("one", "two", "three")]))
+    await replace(every_database, "one", "two", -40)
     with pytest.raises(places.NoSuchThing, match=why):
-        await replace(any_database, old, new, minutes)
-    assert any_database.one("SELECT count(*) FROM iot_service.device_successions") == 1
+        await replace(every_database, old, new, minutes)
+    assert every_database.one("SELECT count(*) FROM iot_service.device_successions") == 1
 
 
-async def test_latest_readings_hours_and_days(any_database: Database) -> None:
+async def test_latest_readings_hours_and_days(every_database: Database) -> None:
     second = series("air", "temperature", "°C", channel="probe")
     # 15:00 UTC is midnight in Seoul.
     found = [(WARM, 20.0, 0), (WARM, 22.0, 4), (WARM, 30.0, -180), (second, 7.0, 3), (WARM, 26.0, -1261)]
-    await settle(any_database, data(0, [measured(*one) for one in found]))
-    async with open_writer(any_database) as writer:
+    await settle(every_database, data(0, [measured(*one) for one in found]))
+    async with open_writer(every_database) as writer:
         await places.set_time_zone(writer.connection, SITE, "Asia/Seoul")
-        await refresh_all(writer.connection, Flavour.NATIVE)
-    (air,) = ids(any_database).values()
+        await refresh_all(writer.connection)
+    (air,) = ids(every_database).values()
     columns = "device_id, reading_type, value, unit, reliability_score, recorded_at, channel"
-    assert any_database.query(f"SELECT {columns} FROM iot_service.latest_readings ORDER BY channel") == [
+    assert every_database.query(f"SELECT {columns} FROM iot_service.latest_readings ORDER BY channel") == [
         (air, "temperature", 7, "°C", 1, at(3), "probe"),
         (air, "temperature", 22, "°C", 1, at(4), "temperature"),
     ]
     columns = "device_id, reading_type, hour, avg_value, min_value, max_value, reading_count, channel, unit"
-    hours = any_database.query(f"SELECT {columns} FROM iot_service.hourly_sensor_averages ORDER BY channel, hour")
+    hours = every_database.query(f"SELECT {columns} FROM iot_service.hourly_sensor_averages ORDER BY channel, hour")
     assert hours == [
         (air, "temperature", at(0), 7, 7, 7, 1, "probe", "°C"),
         (air, "temperature", at(-1320), 26, 26, 26, 1, "temperature", "°C"),
@@ -346,7 +348,7 @@ async def test_latest_readings_hours_and_days(any_database: Database) -> None:
         (air, "temperature", at(0), 21, 20, 22, 2, "temperature", "°C"),
     ]
     columns = "device_id, reading_date, reading_type, avg_value, min_value, max_value, reading_count, channel, unit"
-    days = any_database.query(f"SELECT {columns} FROM iot_service.fact_sensor_daily ORDER BY channel, reading_date")
+    days = every_database.query(f"SELECT {columns} FROM iot_service.fact_sensor_daily ORDER BY channel, reading_date")
     day = NOON.date()
     assert days == [
         (air, day, "temperature", 7, 7, 7, 1, "probe", "°C"),

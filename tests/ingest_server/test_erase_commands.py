@@ -14,7 +14,6 @@ import pytest
 
 from ingest_server.storage import erasure, erasure_journal
 from ingest_server.storage.connection import connect
-from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.rollups import refresh_all
 from tests.ingest_server.command_line import run
 from tests.ingest_server.line import DAY, GATEWAY, NOW_US, data, reading, settle, values
@@ -32,7 +31,7 @@ def filled(any_database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     async def fill() -> None:
         await settle(any_database, data(0, [reading(-n, NOW_US - n * DAY) for n in range(4)]))
         connection = await connect(any_database.dsn, "test", 30)
-        await refresh_all(connection, Flavour.NATIVE)
+        await refresh_all(connection)
         await connection.close()
 
     asyncio.run(fill())

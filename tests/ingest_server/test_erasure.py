@@ -16,7 +16,6 @@ from ingest_server.storage import erasure, erasure_journal, places
 from ingest_server.storage.connection import Connection, connect, transaction
 from ingest_server.storage.erased import RulesChanged
 from ingest_server.storage.erasure import Scope
-from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.group import copy_rows
 from ingest_server.storage.rollups import lock_rollups, refresh_all
 from ingest_server.storage.rows import Rows
@@ -73,13 +72,13 @@ async def erase(database: Database, scope: Scope) -> int:
     async with connected(database) as connection:
         erasure_id, _ = await erasure.request(connection, scope, reason="asked for", by="test")
         removed = await erasure.carry_out(connection, erasure_id)
-        await refresh_all(connection, Flavour.NATIVE)
+        await refresh_all(connection)
     return removed
 
 
 async def refresh(database: Database) -> None:
     async with connected(database) as connection:
-        await refresh_all(connection, Flavour.NATIVE)
+        await refresh_all(connection)
 
 
 def between(from_min: float, to_min: float, *, zone: str | None = None, device: str | None = None) -> Scope:
@@ -103,77 +102,77 @@ def gaps(database: Database) -> list[tuple[Any, ...]]:
     return database.query("SELECT reason, readings, from_at, to_at FROM iot_service.data_gaps ORDER BY gap_id")
 
 
-async def test_readings_are_gone_from_raw_rollups_and_latest(any_database: Database) -> None:
+async def test_readings_are_gone_from_raw_rollups_and_latest(every_database: Database) -> None:
     await settle(
-        any_database,
+        every_database,
         data(0, [measured(m, s) for m in (-1500, -70, -65, -1, 0, 1) for s in (TEMPERATURE, HUMIDITY, LOBBY)]),
     )
-    await refresh(any_database)
-    assert await erase(any_database, between(-65, 2, device="hall-1")) == 8
+    await refresh(every_database)
+    assert await erase(every_database, between(-65, 2, device="hall-1")) == 8
     kept = [-1500.0] * 3 + [-70.0] * 3 + [-65.0, -1.0, 0.0, 1.0]
-    assert values(any_database) == kept
-    ids = series_ids(any_database)
-    assert stored(any_database, ids) == brute_force(any_database, ids, "UTC")
+    assert values(every_database) == kept
+    ids = series_ids(every_database)
+    assert stored(every_database, ids) == brute_force(every_database, ids, "UTC")
     # The newest that remains takes the place of the one that was erased; another device's stays.
-    assert latest(any_database) == {"hall-1 temperature": -70, "hall-1 humidity": -70, "lobby-1 temperature": 1}
+    assert latest(every_database) == {"hall-1 temperature": -70, "hall-1 humidity": -70, "lobby-1 temperature": 1}
     # All the rest of the site: nothing remains, no latest value either.
-    assert await erase(any_database, Scope(SITE, None, None, None, at(10))) == len(kept)
-    assert values(any_database) == []
-    assert latest(any_database) == {}
-    assert all(any_database.query(f"SELECT FROM iot_service.{table}") == [] for table in ROLLUPS)
+    assert await erase(every_database, Scope(SITE, None, None, None, at(10))) == len(kept)
+    assert values(every_database) == []
+    assert latest(every_database) == {}
+    assert all(every_database.query(f"SELECT FROM iot_service.{table}") == [] for table in ROLLUPS)
 
 
-async def test_what_was_erased_comes_back_from_no_spool(any_database: Database) -> None:
+async def test_what_was_erased_comes_back_from_no_spool(every_database: Database) -> None:
     """A re-imaged gateway sends all again in a new epoch; an unsettled batch arrives late."""
-    await settle(any_database, batch(-20, -10, 0))
-    await erase(any_database, between(-15, -5))
-    await settle(any_database, batch(-20.5, -10, -0.5, epoch=EPOCH + 1))
-    await settle(any_database, batch(-12, -11, -10, seq=1, before=3))
-    assert values(any_database) == [-20.5, -20, -0.5, 0]
-    books = await books_of(any_database)
+    await settle(every_database, batch(-20, -10, 0))
+    await erase(every_database, between(-15, -5))
+    await settle(every_database, batch(-20.5, -10, -0.5, epoch=EPOCH + 1))
+    await settle(every_database, batch(-12, -11, -10, seq=1, before=3))
+    assert values(every_database) == [-20.5, -20, -0.5, 0]
+    books = await books_of(every_database)
     assert books.balanced
     assert (books.sealed, books.committed, books.quarantined, books.dropped) == (9, 5, 0, 4)
     # One was committed before it was erased: the ledger tells what became of what arrived, the audit trail the rest.
-    assert [(g[0], g[1]) for g in gaps(any_database)] == [("erased", 1), ("erased", 3)]
-    assert gaps(any_database)[1][2:] == (at(-12), at(-10))
-    assert any_database.query("SELECT readings, refused FROM iot_service.erasures") == [(1, 4)]
-    assert any_database.query("SELECT FROM iot_service.quarantine") == []
+    assert [(g[0], g[1]) for g in gaps(every_database)] == [("erased", 1), ("erased", 3)]
+    assert gaps(every_database)[1][2:] == (at(-12), at(-10))
+    assert every_database.query("SELECT readings, refused FROM iot_service.erasures") == [(1, 4)]
+    assert every_database.query("SELECT FROM iot_service.quarantine") == []
     # The same batch once more is a duplicate, and no second drop.
-    await settle(any_database, batch(-12, -11, -10, seq=1, before=3))
-    assert (await books_of(any_database)).dropped == 4
+    await settle(every_database, batch(-12, -11, -10, seq=1, before=3))
+    assert (await books_of(every_database)).dropped == 4
 
 
-async def test_quarantine_keeps_nothing_that_is_erased(any_database: Database) -> None:
+async def test_quarantine_keeps_nothing_that_is_erased(every_database: Database) -> None:
     """What is both impossible and erased is dropped; a batch of nothing else leaves no payload behind."""
-    await settle(any_database, batch(0))
-    await erase(any_database, between(-15, -5))
+    await settle(every_database, batch(0))
+    await erase(every_database, between(-15, -5))
     nan = float("nan")
     erased = reading(nan, NOW_US - 10 * MINUTE)
-    await settle(any_database, data(0, [erased, erased], epoch=EPOCH + 1))
-    assert any_database.query("SELECT FROM iot_service.quarantine") == []
-    await settle(any_database, data(1, [erased, reading(nan, NOW_US), measured(1)], epoch=EPOCH + 1, before=2))
-    assert any_database.query("SELECT reason, indices, readings FROM iot_service.quarantine") == [
+    await settle(every_database, data(0, [erased, erased], epoch=EPOCH + 1))
+    assert every_database.query("SELECT FROM iot_service.quarantine") == []
+    await settle(every_database, data(1, [erased, reading(nan, NOW_US), measured(1)], epoch=EPOCH + 1, before=2))
+    assert every_database.query("SELECT reason, indices, readings FROM iot_service.quarantine") == [
         ("value_not_finite", [1], 1)
     ]
-    books = await books_of(any_database)
+    books = await books_of(every_database)
     assert (books.balanced, books.committed, books.quarantined, books.dropped) == (True, 2, 1, 3)
 
 
-async def test_rows_screened_by_older_rules_are_refused(any_database: Database) -> None:
-    await settle(any_database, batch(0))
-    await erase(any_database, between(-15, -5))
+async def test_rows_screened_by_older_rules_are_refused(every_database: Database) -> None:
+    await settle(every_database, batch(0))
+    await erase(every_database, between(-15, -5))
     one = Rows(
         np.array([NOW_US - 10 * MINUTE]),
-        np.array(series_ids(any_database)[:1], dtype=np.int32),
+        np.array(series_ids(every_database)[:1], dtype=np.int32),
         np.array([-10.0]),
         np.array([100], dtype=np.int32),
         np.array([0], dtype=np.int32),
     )
-    async with connected(any_database) as connection:
+    async with connected(every_database) as connection:
         with pytest.raises(RulesChanged):
             async with transaction(connection):
                 await copy_rows(connection, one, 0)
-    assert values(any_database) == [0.0]
+    assert values(every_database) == [0.0]
 
 
 async def test_an_erasure_waits_for_who_is_writing(any_database: Database) -> None:
@@ -196,10 +195,10 @@ async def test_an_erasure_waits_for_who_is_writing(any_database: Database) -> No
     assert values(any_database) == [0.0]
 
 
-async def test_a_zones_erasure_follows_the_placements_of_that_time(any_database: Database) -> None:
+async def test_a_zones_erasure_follows_the_placements_of_that_time(every_database: Database) -> None:
     minutes = (-40, -30, -20, -10, 0)
-    await settle(any_database, data(0, [measured(m, s) for m in minutes for s in (TEMPERATURE, LOBBY)]))
-    async with connected(any_database) as connection:
+    await settle(every_database, data(0, [measured(m, s) for m in minutes for s in (TEMPERATURE, LOBBY)]))
+    async with connected(every_database) as connection:
         await places.place(connection, SITE, "hall-1", "hall", None, at(-30))
         await places.place(connection, SITE, "hall-1", "attic", None, at(-10))
         await places.place(connection, SITE, "lobby-1", "hall", None, at(-20))
@@ -208,12 +207,12 @@ async def test_a_zones_erasure_follows_the_placements_of_that_time(any_database:
             ("hall-1", 2, at(-30), at(-20)),
             ("lobby-1", 2, at(-20), at(-10)),
         ]
-    assert await erase(any_database, between(-60, 0, zone="hall")) == 4
-    assert values(any_database) == [-40, -40, -30, -10, 0, 0]
+    assert await erase(every_database, between(-60, 0, zone="hall")) == 4
+    assert values(every_database) == [-40, -40, -30, -10, 0, 0]
     # Its own time in the attic may still arrive, its time in the hall may not.
-    await settle(any_database, batch(-35, -25, -5, epoch=EPOCH + 1))
-    assert values(any_database) == [-40, -40, -35, -30, -10, -5, 0, 0]
-    assert (await books_of(any_database)).balanced
+    await settle(every_database, batch(-35, -25, -5, epoch=EPOCH + 1))
+    assert values(every_database) == [-40, -40, -35, -30, -10, -5, 0, 0]
+    assert (await books_of(every_database)).balanced
 
 
 @pytest.mark.parametrize(
@@ -225,9 +224,9 @@ async def test_a_zones_erasure_follows_the_placements_of_that_time(any_database:
         (Scope(SITE, "hall", None, at(-90), at(-60)), "no device was in zone hall of seoul-1 then"),
     ],
 )
-async def test_a_scope_that_names_nothing_is_refused(any_database: Database, scope: Scope, why: str) -> None:
-    await settle(any_database, batch(0))
-    async with connected(any_database) as connection:
+async def test_a_scope_that_names_nothing_is_refused(every_database: Database, scope: Scope, why: str) -> None:
+    await settle(every_database, batch(0))
+    async with connected(every_database) as connection:
         await places.place(connection, SITE, "hall-1", "hall", None, at(-60))
         with pytest.raises(places.NoSuchThing, match=why):
             await erasure.survey(connection, scope)
@@ -290,7 +289,7 @@ async def test_archived_months_are_erased_too(any_database: Database) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_erasures_while_two_write(any_database: Database, seed: int) -> None:
+async def test_erasures_while_two_write(every_database: Database, seed: int) -> None:
     """Nothing that is erased remains, nothing else is lost, and the books balance."""
     starts = np.random.default_rng(seed).integers(-60, -10, 5).tolist()
     erasing, known = asyncio.Event(), asyncio.Barrier(3)
@@ -305,7 +304,7 @@ async def test_erasures_while_two_write(any_database: Database, seed: int) -> No
     async def write(name: str) -> int:
         draw = np.random.default_rng([seed, len(name)])
         epoch, seq, gateway = EPOCH + len(name), 0, f"{SITE}/{name}"
-        async with running_line(any_database, group=3) as line:
+        async with running_line(every_database, group=3) as line:
             last = False
             while not last:
                 last = seq >= 30 and erasing.is_set()
@@ -326,28 +325,28 @@ async def test_erasures_while_two_write(any_database: Database, seed: int) -> No
         await known.wait()
         try:
             for scope in scopes:
-                await erase(any_database, scope)
+                await erase(every_database, scope)
         finally:
             erasing.set()
 
     hall, lobby, _ = await asyncio.gather(write("hall"), write("lobby"), erase_all())
-    assert values(any_database) == sorted(sent)
+    assert values(every_database) == sorted(sent)
     for name, sealed in (("hall", hall), ("lobby", lobby)):
-        books = await books_of(any_database, f"{SITE}/{name}")
+        books = await books_of(every_database, f"{SITE}/{name}")
         assert (books.balanced, books.sealed, books.quarantined) == (True, sealed, 0)
-    removed, refused = any_database.query("SELECT sum(readings)::int, sum(refused)::int FROM iot_service.erasures")[0]
+    removed, refused = every_database.query("SELECT sum(readings)::int, sum(refused)::int FROM iot_service.erasures")[0]
     assert len(sent) + removed + refused == hall + lobby
     assert refused > 0
-    await refresh(any_database)
-    ids = series_ids(any_database)
-    found, expected = stored(any_database, ids), brute_force(any_database, ids, "UTC")
+    await refresh(every_database)
+    ids = series_ids(every_database)
+    found, expected = stored(every_database, ids), brute_force(every_database, ids, "UTC")
     assert {k: (b.readings, b.minimum, b.maximum) for k, b in found.minutes.items()} == {
         k: (b.readings, b.minimum, b.maximum) for k, b in expected.minutes.items()
     }
-    newest = any_database.query(
+    newest = every_database.query(
         "SELECT series_id, max(recorded_at) FROM iot_service.sensor_readings GROUP BY 1 ORDER BY 1"
     )
-    assert newest == any_database.query("SELECT series_id, recorded_at FROM iot_service.series_latest ORDER BY 1")
+    assert newest == every_database.query("SELECT series_id, recorded_at FROM iot_service.series_latest ORDER BY 1")
 
 
 def _erased(scopes: list[Scope], device: str, minute: float) -> bool:
@@ -355,11 +354,11 @@ def _erased(scopes: list[Scope], device: str, minute: float) -> bool:
     return any(s.device in (None, device) and s.from_at is not None and s.from_at <= moment < s.to_at for s in scopes)
 
 
-async def test_a_journal_brings_erasures_back_into_force(any_database: Database, tmp_path: Path) -> None:
+async def test_a_journal_brings_erasures_back_into_force(every_database: Database, tmp_path: Path) -> None:
     """The database is restored from a backup that is older than the erasure."""
     journal = tmp_path / "erasures.jsonl"
-    await settle(any_database, batch(-20, -10, 0))
-    async with connected(any_database) as connection:
+    await settle(every_database, batch(-20, -10, 0))
+    async with connected(every_database) as connection:
         for scope in (between(-15, -5), Scope(SITE, None, "hall-1", None, at(-18))):
             erasure_id, _ = await erasure.request(connection, scope, reason="한 번", by="test")
             told = next(e for e in await erasure.listed(connection) if e.erasure_id == erasure_id)
@@ -368,7 +367,7 @@ async def test_a_journal_brings_erasures_back_into_force(any_database: Database,
         entries = erasure_journal.read(journal)
         assert [e for e, _ in entries] == audit[::-1]
         assert [rule.from_at for _, rules in entries for rule in rules][1] == "-infinity"
-        any_database.query("TRUNCATE iot_service.erasures, iot_service.erased_intervals")
+        every_database.query("TRUNCATE iot_service.erasures, iot_service.erased_intervals")
         assert [await erasure.enforce(connection, *entry) for entry in entries] == [True, True]
         assert [await erasure.enforce(connection, *entry) for entry in entries] == [False, False]
         for left in await erasure.unfinished(connection):
@@ -376,7 +375,7 @@ async def test_a_journal_brings_erasures_back_into_force(any_database: Database,
         assert [(e.reason, e.scope, e.requested_at) for e in await erasure.listed(connection)] == [
             (e.reason, e.scope, e.requested_at) for e in audit
         ]
-    assert values(any_database) == [0]
+    assert values(every_database) == [0]
     journal.write_text(journal.read_text() + '{"erasure": {"erasure_id": "x"\n')
     with pytest.raises(ValueError, match="line 3: this is no erasure"):
         erasure_journal.read(journal)

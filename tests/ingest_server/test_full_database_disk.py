@@ -13,7 +13,6 @@ from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.errors import SchemaError, StorageError
 from ingest_server.storage import migrations
 from ingest_server.storage.connection import connect
-from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.rollups import refresh_all
 from tests.ingest_server.rollup_oracle import brute_force, stored
 from tests.peers.needs import needs, wants
@@ -107,11 +106,11 @@ async def test_a_refresh_that_finds_no_room_is_done_again_when_there_is(
         database.query("CHECKPOINT")
         filler = fill(small_disk)
         with pytest.raises(StorageError, match="No space left on device"):
-            await refresh_all(connection, Flavour.NATIVE)
+            await refresh_all(connection)
         filler.unlink()
         assert database.one("SELECT count(*) FROM iot_service.rollup_log") == 1
         assert database.one("SELECT count(*) FROM iot_service.rollup_1m") == 0
-        await refresh_all(connection, Flavour.NATIVE)
+        await refresh_all(connection)
         assert stored(database, [1]) == brute_force(database, [1], "UTC")
     finally:
         await connection.close()

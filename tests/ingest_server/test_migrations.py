@@ -15,7 +15,6 @@ from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.errors import SchemaError
 from ingest_server.storage import drift, migrations
 from ingest_server.storage.connection import connect
-from ingest_server.storage.flavour import recorded
 from ingest_server.storage.rollups import refresh_all
 from tests.ingest_server.rollup_oracle import brute_force, stored
 from tests.peers.postgres import Database
@@ -156,9 +155,7 @@ async def there_and_back(database: Database) -> None:
     try:
         await migrations.migrate(connection)
         assert database.query(ROWS) == before
-        flavour = await recorded(connection)
-        assert flavour is not None
-        await refresh_all(connection, flavour)
+        await refresh_all(connection)
         assert stored(database, [1, 2, 3]) == brute_force(database, [1, 2, 3], "UTC")
         assert database.one("SELECT count(*) FROM iot_service.latest_readings") == 3
         assert database.query("SELECT sealed, balanced FROM iot_service.books") == [(9000, True)]

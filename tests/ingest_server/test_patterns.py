@@ -18,7 +18,6 @@ from device_drivers.reading import Series
 from ingest_server.config import PatternsOptions
 from ingest_server.storage import erasure, places
 from ingest_server.storage.connection import connect, transaction
-from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.group import copy_rows
 from ingest_server.storage.migrations import migrate
 from ingest_server.storage.patterns import Slots, derive
@@ -86,7 +85,7 @@ class Center:
             self.readings[n].append((at, value))
 
     async def refresh(self) -> None:
-        await refresh_all(self.writer.connection, Flavour.NATIVE)
+        await refresh_all(self.writer.connection)
 
     async def derive(self, slots: Slots | None = None, now: datetime = LATER) -> int:
         await self.refresh()
@@ -167,7 +166,7 @@ async def play(
     st.integers(-60, 3000),
 )
 def test_patterns_equal_brute_force(
-    any_database: Database,
+    every_database: Database,
     day: date,
     zone: str,
     parts: list[list[tuple[int, int, int, float]]],
@@ -175,17 +174,17 @@ def test_patterns_equal_brute_force(
     slots: Slots,
     now_minute: int,
 ) -> None:
-    asyncio.run(play(any_database, day, zone, parts, moves, slots, now_minute))
+    asyncio.run(play(every_database, day, zone, parts, moves, slots, now_minute))
 
 
 def at(day: date, hour: int, minute: int = 0, second: int = 0) -> datetime:
     return datetime(day.year, day.month, day.day, hour, minute, second, tzinfo=UTC)
 
 
-async def test_visits_movement_comfort_and_conditions(any_database: Database) -> None:
+async def test_visits_movement_comfort_and_conditions(database: Database) -> None:
     """A morning by hand: the rules of docs/patterns.md in numbers."""
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "UTC")
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "UTC")
         for device in CHANNELS:
             await center.place(device, "hall", at(SPRING, 0))
         await center.write(
@@ -262,10 +261,10 @@ async def test_visits_movement_comfort_and_conditions(any_database: Database) ->
     ],
 )
 async def test_comfort_by_its_bands(
-    any_database: Database, quantity: str, unit: str, edges: list[float], distinct: int
+    database: Database, quantity: str, unit: str, edges: list[float], distinct: int
 ) -> None:
     """A zone for each value, in one day."""
-    async with open_writer(any_database) as writer:
+    async with open_writer(database) as writer:
         site = f"site-{next(_sites)}"
         series = [
             Series(f"d{n}", channel, kind, of, "p/1", "1")
@@ -273,7 +272,7 @@ async def test_comfort_by_its_bands(
             for channel, kind, of in (("see", "presence", ""), ("feel", quantity, unit))
         ]
         center = Center(
-            any_database, writer, site, "UTC", (await writer.catalogue.table(f"{site}/g", series, 0.0)).ids.tolist()
+            database, writer, site, "UTC", (await writer.catalogue.table(f"{site}/g", series, 0.0)).ids.tolist()
         )
         for n, value in enumerate(edges):
             await center.place(f"d{n}", f"z{n}", at(SPRING, 0))
@@ -285,9 +284,9 @@ async def test_comfort_by_its_bands(
         assert len(set(levels)) == distinct
 
 
-async def test_a_device_that_moves_takes_its_presence_with_it(any_database: Database) -> None:
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "UTC")
+async def test_a_device_that_moves_takes_its_presence_with_it(database: Database) -> None:
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "UTC")
         await center.place("door", "a", at(SPRING, 0))
         await center.write(*((PRESENCE, at(SPRING, 9, minute), 1.0) for minute in range(0, 60, 10)))
         await center.derive()
@@ -302,11 +301,11 @@ async def test_a_device_that_moves_takes_its_presence_with_it(any_database: Data
 
 
 @pytest.mark.parametrize(("day", "hours"), [(SPRING, 5), (AUTUMN, 7)])
-async def test_berlins_odd_days(any_database: Database, day: date, hours: int) -> None:
+async def test_berlins_odd_days(database: Database, day: date, hours: int) -> None:
     """A slot from midnight to six has five hours, or seven."""
     slots = Slots(0, 6, 12, 24)
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "Europe/Berlin")
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "Europe/Berlin")
         await center.place("door", "a", at(day, 0) - timedelta(days=1))
         begins = at(day, 0) - timedelta(hours=1 if day is SPRING else 2)
         await center.write(*((PRESENCE, begins + timedelta(minutes=n), 1.0) for n in range(25 * 60)))
@@ -318,9 +317,9 @@ async def test_berlins_odd_days(any_database: Database, day: date, hours: int) -
         assert found["a", "morning"]["indicators"]["peak_hour"] == (0 if day is SPRING else 2)
 
 
-async def test_late_data_and_reruns_give_one_row_and_touch_what_changed(any_database: Database) -> None:
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "Asia/Seoul")
+async def test_late_data_and_reruns_give_one_row_and_touch_what_changed(database: Database) -> None:
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "Asia/Seoul")
         await center.place("door", "a", at(SPRING, 0) - timedelta(days=2))
         await center.write((PRESENCE, at(SPRING, 1), 1.0), (PRESENCE, at(SPRING, 1, 5), 0.0))
         await center.derive()
@@ -339,10 +338,10 @@ async def test_late_data_and_reruns_give_one_row_and_touch_what_changed(any_data
         assert {pattern for _, pattern in changed} <= {pattern for _, pattern in before}
 
 
-async def test_a_day_that_is_not_over_stays_marked(any_database: Database) -> None:
+async def test_a_day_that_is_not_over_stays_marked(database: Database) -> None:
     """Its evening has no row before it begins, and gets one though nothing more is read."""
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "UTC")
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "UTC")
         await center.place("door", "a", at(SPRING, 0))
         await center.write((PRESENCE, at(SPRING, 12, 30), 1.0))
         for now, slots in ((at(SPRING, 12, 35), 2), (at(SPRING, 18), 3), (LATER, 3)):
@@ -352,33 +351,33 @@ async def test_a_day_that_is_not_over_stays_marked(any_database: Database) -> No
         assert await center.derive() == 0
 
 
-async def test_days_before_the_horizon_stay_as_they_are(any_database: Database) -> None:
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "Europe/Berlin")
+async def test_days_before_the_horizon_stay_as_they_are(database: Database) -> None:
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "Europe/Berlin")
         await center.place("door", "a", at(SPRING, 0) - timedelta(days=9))
         await center.write((PRESENCE, at(SPRING, 12), 1.0), (PRESENCE, at(SPRING, 12) + timedelta(days=1), 1.0))
         await center.derive()
         before = center.stored(SPRING)
         # The horizon lies within the first of them.
-        any_database.query("UPDATE iot_service.raw_horizon SET begins = %s", at(SPRING, 3))
-        any_database.query("DELETE FROM iot_service.rollup_1m WHERE bucket < %s", at(SPRING, 13))
+        database.query("UPDATE iot_service.raw_horizon SET begins = %s", at(SPRING, 3))
+        database.query("DELETE FROM iot_service.rollup_1m WHERE bucket < %s", at(SPRING, 13))
         await center.place("door", "b", at(SPRING, 0) - timedelta(days=8))
         assert await center.derive() == 1
         assert center.stored(SPRING) == before
         assert {zone for zone, _ in center.stored(SPRING + timedelta(days=1))} == {"b"}
 
 
-async def test_an_erasure_takes_what_was_derived_with_it(any_database: Database) -> None:
+async def test_an_erasure_takes_what_was_derived_with_it(every_database: Database) -> None:
     """At once: not only with the next derivation. Beyond the horizon, too, where there is none."""
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "Asia/Seoul")
+    async with open_writer(every_database) as writer:
+        center = await Center.made(every_database, writer, "Asia/Seoul")
         await center.place("door", "a", at(SPRING, 0) - timedelta(days=9))
         await center.place("ceiling", "b", at(SPRING, 0) - timedelta(days=9))
         days = [SPRING + timedelta(days=n) for n in range(3)]
         await center.write(*((n, at(day, 3), 1.0) for day in days for n in (PRESENCE, MOTION)))
         await center.derive()
         assert all({z for z, _ in center.stored(day)} == {"a", "b"} for day in days)
-        any_database.query("UPDATE iot_service.raw_horizon SET begins = %s", at(days[1], 0) - timedelta(hours=9))
+        every_database.query("UPDATE iot_service.raw_horizon SET begins = %s", at(days[1], 0) - timedelta(hours=9))
         scope = erasure.Scope(center.site, "a", None, at(SPRING, 0), at(days[1], 3, 1))
         erasure_id, _ = await erasure.request(writer.connection, scope, reason="asked for", by="test")
         assert await erasure.carry_out(writer.connection, erasure_id) == 2
@@ -392,9 +391,9 @@ async def test_an_erasure_takes_what_was_derived_with_it(any_database: Database)
         assert {z for z, _ in center.stored(SPRING)} == {"b"}
 
 
-async def test_another_time_zone_moves_days(any_database: Database) -> None:
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "Asia/Seoul")
+async def test_another_time_zone_moves_days(database: Database) -> None:
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "Asia/Seoul")
         await center.place("door", "a", at(SPRING, 0) - timedelta(days=9))
         await center.write((PRESENCE, at(SPRING, 22), 1.0))
         await center.derive()
@@ -420,7 +419,7 @@ async def test_a_mark_waits_for_what_it_is_set_for(any_database: Database) -> No
                     await center.write((PRESENCE, at(SPRING, 10), 1.0))
                 async with transaction(writer.connection):
                     if change == "readings":
-                        await refresh(writer.connection, Flavour.NATIVE)
+                        await refresh(writer.connection)
                     else:
                         await center.place("door", "b", at(SPRING, 8))
                     deriving = asyncio.create_task(derive(other, Slots(), at(SPRING, 23)))
@@ -431,14 +430,14 @@ async def test_a_mark_waits_for_what_it_is_set_for(any_database: Database) -> No
             await other.close()
 
 
-async def test_derivations_at_once_give_one_row(any_database: Database) -> None:
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "UTC")
+async def test_derivations_at_once_give_one_row(database: Database) -> None:
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "UTC")
         await center.place("door", "a", at(SPRING, 0))
         days = [SPRING + timedelta(days=n) for n in range(8)]
         await center.write(*((PRESENCE, at(day, 9, minute), 1.0) for day in days for minute in (0, 20, 40)))
         await center.refresh()
-        others = [await connect(any_database.dsn, "test", 30) for _ in range(4)]
+        others = [await connect(database.dsn, "test", 30) for _ in range(4)]
         try:
             derived = await asyncio.gather(*(derive(other, Slots(), LATER) for other in others))
         finally:
@@ -482,13 +481,13 @@ async def test_the_platforms_users_are_referenced_where_there_are_any(
     database.query(row)
 
 
-async def test_rows_that_name_a_user_are_the_platforms(any_database: Database) -> None:
-    async with open_writer(any_database) as writer:
-        center = await Center.made(any_database, writer, "UTC")
+async def test_rows_that_name_a_user_are_the_platforms(database: Database) -> None:
+    async with open_writer(database) as writer:
+        center = await Center.made(database, writer, "UTC")
         await center.place("door", "a", at(SPRING, 0))
         await center.write((PRESENCE, at(SPRING, 9), 1.0))
         await center.derive()
-        any_database.query(
+        database.query(
             "INSERT INTO iot_service.user_behavior_patterns (user_id, location_id, visit_date, time_slot,"
             " dwell_time_minutes, interaction_points, movement_pattern, preference_indicators,"
             " environmental_preferences)"
@@ -498,7 +497,7 @@ async def test_rows_that_name_a_user_are_the_platforms(any_database: Database) -
         await center.place("door", None, at(SPRING, 0))
         await center.derive()
         assert center.stored(SPRING) == {}
-        assert any_database.one("SELECT count(*) FROM iot_service.user_behavior_patterns") == 3
+        assert database.one("SELECT count(*) FROM iot_service.user_behavior_patterns") == 3
 
 
 @pytest.mark.parametrize("hours", [(12, 6, 18, 24), (6, 6, 12, 24), (-1, 6, 12, 24), (6, 12, 18, 25)])

@@ -34,10 +34,10 @@ def placements(database: Database) -> list[tuple[str, str | None, str | None, da
 
 
 def test_devices_are_placed_replaced_and_taken_away(
-    capsys: pytest.CaptureFixture[str], any_database: Database, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HEAL7_IOT_DSN", any_database.dsn)
-    fill(any_database, "체험관/air", "air-2")
+    monkeypatch.setenv("HEAL7_IOT_DSN", database.dsn)
+    fill(database, "체험관/air", "air-2")
     assert run(capsys, "zones", "list").out == "no zones yet\n"
     assert run(capsys, "sites", "set", SITE, "--time-zone", "Asia/Seoul").code == 0
     old = f"{SITE}/체험관/air"
@@ -53,7 +53,7 @@ def test_devices_are_placed_replaced_and_taken_away(
     assert said.out == f"{SITE}/air-2 is in no zone since 2026-11-03T15:00:00Z\n"
     said = run(capsys, "devices", "replace", old, "air-2", "--at", "2026-11-05T12:00")
     assert said.out == f"{SITE}/air-2 goes on with the history of {old} since 2026-11-05T03:00:00Z\n"
-    assert placements(any_database) == [
+    assert placements(database) == [
         ("체험관/air", "hall", "wall", datetime(2026, 11, 2, 0, 30, tzinfo=UTC)),
         ("air-2", "hall", None, datetime(2026, 11, 3, 7, 30, tzinfo=UTC)),
         ("air-2", None, None, datetime(2026, 11, 3, 15, tzinfo=UTC)),
@@ -69,7 +69,7 @@ def test_devices_are_placed_replaced_and_taken_away(
     # Without a time: now.
     before = datetime.now(UTC)
     assert run(capsys, "devices", "place", f"{SITE}/air-2", "attic").code == 0
-    assert before - timedelta(seconds=1) <= placements(any_database)[-1][3] <= datetime.now(UTC)
+    assert before - timedelta(seconds=1) <= placements(database)[-1][3] <= datetime.now(UTC)
     assert "attic" in run(capsys, "zones", "list").out
 
 
@@ -99,20 +99,20 @@ def test_devices_are_placed_replaced_and_taken_away(
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(
-    capsys: pytest.CaptureFixture[str], any_database: Database, arguments: list[str], code: int, said: str
+    capsys: pytest.CaptureFixture[str], database: Database, arguments: list[str], code: int, said: str
 ) -> None:
-    fill(any_database, "air", "air-2")
-    ended = run(capsys, *arguments, "--dsn", any_database.dsn)
+    fill(database, "air", "air-2")
+    ended = run(capsys, *arguments, "--dsn", database.dsn)
     assert (ended.code, ended.out, len(ended.err.splitlines())) == (code, "", 1), ended.err
     assert said in ended.err
-    assert placements(any_database) == []
-    assert any_database.query("SELECT FROM iot_service.zones") == []
+    assert placements(database) == []
+    assert database.query("SELECT FROM iot_service.zones") == []
 
 
-def test_sites_have_time_zones(capsys: pytest.CaptureFixture[str], any_database: Database) -> None:
-    dsn = any_database.dsn
+def test_sites_have_time_zones(capsys: pytest.CaptureFixture[str], database: Database) -> None:
+    dsn = database.dsn
     assert run(capsys, "sites", "list", "--dsn", dsn).out == "no sites yet\n"
-    fill(any_database, "air")
+    fill(database, "air")
     assert run(capsys, "sites", "list", "--dsn", dsn, "--json").json == [
         {"site": SITE, "time_zone": "UTC", "zones": 0, "devices": 1}
     ]
@@ -127,10 +127,10 @@ def test_sites_have_time_zones(capsys: pytest.CaptureFixture[str], any_database:
     assert "Asia/Seoul" in run(capsys, "sites", "list", "--dsn", dsn).out
 
 
-def test_an_hour_that_comes_twice_is_the_later_one(capsys: pytest.CaptureFixture[str], any_database: Database) -> None:
+def test_an_hour_that_comes_twice_is_the_later_one(capsys: pytest.CaptureFixture[str], database: Database) -> None:
     """As PostgreSQL reads it; who means the earlier one writes the offset."""
-    fill(any_database, "air")
-    dsn = any_database.dsn
+    fill(database, "air")
+    dsn = database.dsn
     run(capsys, "sites", "set", SITE, "--time-zone", "Europe/Berlin", "--dsn", dsn)
     said = run(capsys, "devices", "place", f"{SITE}/air", "hall", "--from", "2025-10-26T02:30", "--dsn", dsn)
     assert said.out.endswith("since 2025-10-26T01:30:00Z\n")

@@ -161,7 +161,7 @@ class Center:
             case Erase():
                 await self.erase(connection, step)
             case Refresh():
-                await refresh(connection, self.flavour, step.most)
+                await refresh(connection, step.most)
 
 
 async def play(database: Database, moment: datetime, time_zone: str, lanes: Sequence[Sequence[Step]]) -> None:
@@ -176,7 +176,7 @@ async def play(database: Database, moment: datetime, time_zone: str, lanes: Sequ
         finally:
             for connection in connections:
                 await connection.close()
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
         expected = brute_force(database, center.series_ids, time_zone)
         assert stored(database, center.series_ids) == expected
         # Again, of everything: the same.
@@ -185,7 +185,7 @@ async def play(database: Database, moment: datetime, time_zone: str, lanes: Sequ
                 "INSERT INTO iot_service.rollup_log (from_at, to_at, series_ids) VALUES (%s, %s, %s)",
                 (center.at(-100_000), center.at(100_000), center.series_ids),
             )
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
         assert stored(database, center.series_ids) == expected
 
 
@@ -227,10 +227,10 @@ async def test_late_data_touches_only_its_own_buckets(database: Database) -> Non
     async with open_writer(database) as writer:
         center = await Center.made(writer, MOMENTS[0], "UTC")
         await center.write(writer.connection, Write(tuple((n % 4, 60 * n, n / 4) for n in range(240))))
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
         before = _versions(database)
         await center.write(writer.connection, Write(((0, 7200, 5.0),)))
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
         changed = {key for key, version in _versions(database).items() if before.get(key) != version}
         at = center.at(7200)
         assert changed == {
@@ -255,7 +255,7 @@ async def test_what_is_before_the_horizon_is_never_computed_again(database: Data
     async with open_writer(database) as writer:
         center = await Center.made(writer, MOMENTS[4], "Asia/Seoul")
         await center.write(writer.connection, Write(tuple((n % 4, 600 * n - 5000, n / 4) for n in range(20))))
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
         before = stored(database, center.series_ids)
         database.query("UPDATE iot_service.raw_horizon SET begins = '2026-01-01+00'")
         database.query("DELETE FROM iot_service.sensor_readings WHERE recorded_at < '2026-01-01+00'")
@@ -265,7 +265,7 @@ async def test_what_is_before_the_horizon_is_never_computed_again(database: Data
             center.at(9000),
             center.series_ids,
         )
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
         assert stored(database, center.series_ids) == before
 
 
@@ -311,7 +311,7 @@ async def test_days_are_those_of_the_sites_calendar(database: Database, moment: 
     async with open_writer(database) as writer:
         center = await Center.made(writer, moment, time_zone)
         await center.write(writer.connection, Write(tuple((n % 4, 420 * n - 172_800, n / 4) for n in range(823))))
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
     expected = brute_force(database, center.series_ids, time_zone)
     assert stored(database, center.series_ids) == expected
     assert 4 <= len({day for _, day in expected.site_days}) <= 5
@@ -322,7 +322,7 @@ async def test_berlins_odd_days_have_23_and_25_hours(database: Database) -> None
         for moment, hours in ((MOMENTS[0], 23), (MOMENTS[1], 25)):
             center = await Center.made(writer, moment, "Europe/Berlin")
             await center.write(writer.connection, Write(tuple((0, 600 * n - 172_800, 1.0) for n in range(600))))
-            await refresh_all(writer.connection, center.flavour)
+            await refresh_all(writer.connection)
             assert (
                 database.one(
                     "SELECT reading_count FROM iot_service.fact_sensor_daily WHERE series_id = %s AND reading_date=%s",
@@ -337,7 +337,7 @@ async def test_another_time_zone_counts_the_days_anew(database: Database) -> Non
     async with open_writer(database) as writer:
         center = await Center.made(writer, MOMENTS[2], "UTC")
         await center.write(writer.connection, Write(tuple((n % 4, 420 * n - 172_800, n / 4) for n in range(823))))
-        await refresh_all(writer.connection, center.flavour)
+        await refresh_all(writer.connection)
         days = await places.set_time_zone(writer.connection, center.site, "Asia/Kathmandu")
         expected = brute_force(database, center.series_ids, "Asia/Kathmandu")
         assert stored(database, center.series_ids) == expected

@@ -95,13 +95,13 @@ async def test_late_data_reaches_compressed_chunks_and_every_rollup(migrated_tim
     await settle(migrated_timescale, *old)
     async with connected(migrated_timescale) as connection:
         await apply_policies(connection, TimescaleOptions(columnstore_after_days=3))
-        await refresh_all(connection, Flavour.TIMESCALEDB)
+        await refresh_all(connection)
         run_job(migrated_timescale, "policy_compression", "sensor_readings")
         assert compressed(migrated_timescale) > 5
         late = [reading(100.5, NOW_US - 9 * DAY + 5 * SECOND), reading(-7.25, NOW_US - 8 * DAY + 3_601 * SECOND)]
         await settle(migrated_timescale, data(days, late, before=40 * days))
         assert -7.25 in values(migrated_timescale)
-        await refresh_all(connection, Flavour.TIMESCALEDB)
+        await refresh_all(connection)
         ids = [row[0] for row in migrated_timescale.query("SELECT series_id FROM iot_service.series")]
         assert stored(migrated_timescale, ids) == brute_force(migrated_timescale, ids, "UTC")
 
@@ -115,7 +115,7 @@ async def test_an_erasure_reaches_compressed_chunks_and_stays(migrated_timescale
     await settle(migrated_timescale, *batches)
     async with connected(migrated_timescale) as connection:
         await apply_policies(connection, TimescaleOptions(columnstore_after_days=1))
-        await refresh_all(connection, Flavour.TIMESCALEDB)
+        await refresh_all(connection)
         run_job(migrated_timescale, "policy_compression", "sensor_readings")
         assert compressed(migrated_timescale) > 2
         from_at, to_at = (datetime.fromtimestamp((NOW_US - n * DAY) / 1e6, UTC) for n in (days - 1, days - 3))
@@ -123,7 +123,7 @@ async def test_an_erasure_reaches_compressed_chunks_and_stays(migrated_timescale
         erasure_id, rules = await erasure.request(connection, scope, reason="test", by="test")
         assert rules == 1
         assert await erasure.carry_out(connection, erasure_id) == 80
-        await refresh_all(connection, Flavour.TIMESCALEDB)
+        await refresh_all(connection)
         ids = [row[0] for row in migrated_timescale.query("SELECT series_id FROM iot_service.series")]
         assert stored(migrated_timescale, ids) == brute_force(migrated_timescale, ids, "UTC")
     left = values(migrated_timescale)
@@ -182,7 +182,7 @@ async def test_retention_drops_readings_and_leaves_hours_and_days(migrated_times
     then = NOW_US - 90 * DAY
     await settle(migrated_timescale, data(0, [reading(5.0, then)]), data(1, [reading(6.0)], before=1))
     async with connected(migrated_timescale) as connection:
-        await refresh_all(connection, Flavour.TIMESCALEDB)
+        await refresh_all(connection)
         await apply_policies(connection, TimescaleOptions(keep_days=60))
         await advance_horizon(connection, NOW_US, 60)
         # By the real clock: everything of November 2026 may be in the future of a machine that runs this later.
@@ -195,7 +195,7 @@ async def test_retention_drops_readings_and_leaves_hours_and_days(migrated_times
             "INSERT INTO iot_service.rollup_log (from_at, to_at, series_ids) VALUES"
             " ('2026-01-01+00', '2026-12-01+00', '{1}')"
         )
-        await refresh_all(connection, Flavour.TIMESCALEDB)
+        await refresh_all(connection)
     assert migrated_timescale.one("SELECT count(*) FROM iot_service.rollup_1d") == 2
     assert migrated_timescale.one("SELECT count(*) FROM iot_service.fact_sensor_daily") == 2
 
