@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 DURATION ?=
 SEED ?=
 MINUTES ?= 5
+READINGS ?=
 PLOT ?=
 ONLY ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain bench-neighbour bench-months lock clean tools
+.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain bench-neighbour bench-months bench-restore lock clean tools
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -56,6 +57,9 @@ bench-neighbour: $(VENV)/ready ## what the platform's own queries feel of 10,000
 
 bench-months: $(VENV)/ready ## months made, archived and dropped beside 20,000 readings/s and long queries
 	$(BIN)/python -m bench.months
+
+bench-restore: $(VENV)/ready ## backup, restore and verification of READINGS=10000000
+	$(BIN)/python -m bench.restore $(if $(READINGS),--readings $(READINGS))
 
 lock: $(VENV)/ready ## resolve the dependencies anew
 	$(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install -q uv

@@ -28,7 +28,9 @@ class Command:
 COMMANDS = {
     "gateway": Command("gateway.commands", "app", "gateway", "The edge daemon: run, check, status, trust."),
     "ingest": Command("ingest_server.commands.daemon", "app", "ingest", "The ingest server: run, check."),
-    "db": Command("ingest_server.commands.schema", "app", "ingest", "The schema: migrate, status, check."),
+    "db": Command(
+        "ingest_server.commands.schema", "app", "ingest", "The schema: migrate, status, check, backup, restore, verify."
+    ),
     "jobs": Command("ingest_server.commands.jobs", "app", "ingest", "What the server does by the clock: list, run."),
     "gateways": Command(
         "ingest_server.commands.fleet", "gateways", "ingest", "Gateways in the database: list, resolve."

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gateway.link.config_file import EXIT_CONFIG
+from ingest_server.commands import backup
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, show_json, show_table
 from ingest_server.storage.flavour import Wanted
 from ingest_server.storage.inspection import check as inspect
@@ -13,6 +14,7 @@ from ingest_server.storage.migrations import migrate as apply
 from ingest_server.storage.migrations import status as read_status
 
 app = typer.Typer(no_args_is_help=True, help="The schema iot_service in the platform's database.")
+backup.join(app)
 
 
 @app.command()

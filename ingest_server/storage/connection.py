@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, errors
@@ -13,6 +14,7 @@ from psycopg.rows import TupleRow
 from ingest_server.errors import BatchRejected, StorageUnavailable
 
 Connection = AsyncConnection[TupleRow]
+BlockingConnection = psycopg.Connection[TupleRow]
 
 CONNECT_TIMEOUT_S = 10
 
@@ -70,21 +72,31 @@ async def connect(
     """
     lock_s = statement_timeout_s if lock_timeout_s is None else lock_timeout_s
     with translated():
-        return await AsyncConnection.connect(
-            dsn,
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            # Not PGCLIENTENCODING's or a role's: names are written in every alphabet.
-            client_encoding="utf8",
-            application_name=f"heal7-iot {purpose}",
-            options=f"-c statement_timeout={int(statement_timeout_s * 1000)} -c timezone=UTC"
-            f" -c lock_timeout={int(lock_s * 1000)} -c idle_in_transaction_session_timeout=60000",
-            # A database that vanished without a word must not hold the line for the kernel's two hours.
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=30_000,
+        return await AsyncConnection.connect(dsn, autocommit=True, **_parameters(purpose, statement_timeout_s, lock_s))
+
+
+def connect_blocking(dsn: str, purpose: str, statement_timeout_s: float) -> BlockingConnection:
+    """As `connect`, outside an event loop: it hands over the rows of a COPY in less than half the time."""
+    with translated():
+        return psycopg.Connection.connect(
+            dsn, autocommit=True, **_parameters(purpose, statement_timeout_s, statement_timeout_s)
         )
+
+
+def _parameters(purpose: str, statement_timeout_s: float, lock_timeout_s: float) -> dict[str, Any]:
+    return {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        # Not PGCLIENTENCODING's or a role's: names are written in every alphabet.
+        "client_encoding": "utf8",
+        "application_name": f"heal7-iot {purpose}",
+        "options": f"-c statement_timeout={int(statement_timeout_s * 1000)} -c timezone=UTC"
+        f" -c lock_timeout={int(lock_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000",
+        # A database that vanished without a word must not hold the line for the kernel's two hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
 
 
 @asynccontextmanager

@@ -19,7 +19,9 @@ from ingest_server.storage import drift
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.flavour import Flavour, Wanted, choose, recorded, require_server
 
-_LOCK = 0x4845414C37  # "HEAL7": two servers that start together must not both migrate
+MIGRATION_LOCK = 0x4845414C37
+"""\"HEAL7\": two servers that start together must not both migrate."""
+
 _NAME = re.compile(r"(\d{4})_(\w+?)(?:\.(native|timescaledb))?\.sql")
 
 # A step that waits for a lock holds up whoever comes after it: it gives way soon, and tries again.
@@ -101,7 +103,7 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
     done = []
     with translated():
         await connection.execute("SET statement_timeout = 0")
-        await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        await connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
     try:
         flavour = await choose(connection, wanted)
         await _make_book(connection)
@@ -125,13 +127,14 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
                     await connection.execute(sql("hand_over"))
     finally:
         with translated():
-            await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
     return done
 
 
 async def _make_book(connection: Connection) -> None:
     try:
-        with translated():
+        # Of its own, so that a caller's transaction, if there is one, outlives the fault and says which it was.
+        async with transaction(connection):
             await connection.execute("CREATE SCHEMA IF NOT EXISTS iot_service")
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS iot_service.schema_migrations (version integer PRIMARY KEY, name text"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ingest_server.errors import SchemaError
+from ingest_server.errors import StorageUnavailable
 from ingest_server.storage.catalogue import Catalogue, CatalogueLimits, Describe
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.flavour import Flavour, recorded
@@ -53,8 +53,11 @@ class Writer:
 
 
 async def partitions_of(connection: Connection, *, direct_compress: bool = False) -> Partitions:
-    """How this database makes room for readings. Raises SchemaError where it is not migrated."""
+    """How this database makes room for readings. Raises StorageUnavailable where it says nothing of that."""
     flavour = await recorded(connection)
     if flavour is None:
-        raise SchemaError("the schema is not the one of this version: run `heal7-iot db migrate --dsn …`")
+        # A server that runs meets this while its database is made anew, and must live to see it restored.
+        raise StorageUnavailable(
+            "no schema of heal7-iot is here: it is being restored, or needs `heal7-iot db migrate`"
+        )
     return NativePartitions() if flavour is Flavour.NATIVE else HypertableChunks(direct_compress=direct_compress)

@@ -39,7 +39,7 @@ def line() -> Iterator[Line]:
         shutil.rmtree(directory)
 
 
-# -- three ways to put a database back
+# -- four ways to put a database back
 
 
 def tool(line: Line, program: str, *arguments: str, stdin: bytes = b"") -> bytes:
@@ -102,11 +102,27 @@ def by_rows(line: Line) -> Callable[[], None]:
     return restore
 
 
+def by_command(line: Line) -> Callable[[], None]:
+    """`heal7-iot db backup` beside a gateway that goes on; later `db restore` fills a new database."""
+    backups = line.directory / "backups"
+    made = line._command(["db", "backup", "--dsn", line.dsn, "--to", str(backups)])
+    assert made.returncode == 0, made.stderr
+
+    def restore() -> None:
+        with psycopg.connect(line.postgres.dsn("template1"), autocommit=True) as admin:
+            admin.execute("DROP DATABASE postgres WITH (FORCE)")
+            admin.execute("CREATE DATABASE postgres TEMPLATE template0")
+        filled = line._command(["db", "restore", str(backups), "--dsn", line.dsn])
+        assert filled.returncode == 0, filled.stderr
+
+    return restore
+
+
 def taken_back(line: Line) -> bool:
     return bool(line.report()["uplink"]["taken_back"] > 0)
 
 
-@pytest.mark.parametrize("backup", [by_dump, by_rows, pytest.param(by_files, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backup", [by_command, by_dump, by_rows, pytest.param(by_files, marks=pytest.mark.slow)])
 def test_what_a_restored_database_lacks_is_sent_again(line: Line, backup: Callable[[Line], Callable[[], None]]) -> None:
     line.start_ingest()
     line.start_gateway()

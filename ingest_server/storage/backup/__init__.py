@@ -1,0 +1,1 @@
+"""Logical backups of the schema iot_service: a folder of compressed COPY files and a manifest."""
