@@ -166,6 +166,17 @@ class PatternsOptions(BaseModel):
         return Slots(self.morning, self.afternoon, self.evening, self.end)
 
 
+class BackupsOptions(BaseModel):
+    """folder: where `heal7-iot db backup` puts them; its newest is verified every so many days, by a database that is
+    made of it and dropped again. newest_within_h: an older one is a failure."""
+
+    model_config = _STRICT
+
+    folder: Path | None = None
+    verify_every_days: Annotated[int, Field(ge=1, le=365)] = 7
+    newest_within_h: Annotated[float, Field(ge=1, le=8_760)] = 36.0
+
+
 class IngestConfig(BaseModel):
     """The whole file."""
 
@@ -178,6 +189,7 @@ class IngestConfig(BaseModel):
     quarantine: QuarantineOptions = QuarantineOptions()
     storage: StorageOptions = StorageOptions()
     patterns: PatternsOptions = PatternsOptions()
+    backups: BackupsOptions = BackupsOptions()
 
     @model_validator(mode="after")
     def _accepts_only_what_it_keeps(self) -> Self:

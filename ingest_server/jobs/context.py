@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ingest_server.config import BooksOptions, IngestConfig, PatternsOptions, QuarantineOptions, StorageOptions
+from ingest_server.config import IngestConfig
 from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.pools import Pools
 
@@ -15,21 +15,10 @@ class Context:
 
     pools: Pools
     flavour: Flavour
-    storage: StorageOptions
-    books: BooksOptions
-    quarantine: QuarantineOptions
-    patterns: PatternsOptions
+    config: IngestConfig
     wall_us: Callable[[], int]
 
     @classmethod
     def of(cls, config: IngestConfig, pools: Pools, flavour: Flavour) -> "Context":
-        """As the configuration says, by this machine's clock."""
-        return cls(
-            pools,
-            flavour,
-            config.storage,
-            config.books,
-            config.quarantine,
-            config.patterns,
-            lambda: time.time_ns() // 1000,
-        )
+        """By this machine's clock."""
+        return cls(pools, flavour, config, lambda: time.time_ns() // 1000)

@@ -1,5 +1,6 @@
 """The jobs themselves, each with how often it runs. To add one: write its function, name it in JOBS."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,6 +9,10 @@ from datetime import UTC, datetime
 from ingest_server.errors import StorageUnavailable
 from ingest_server.jobs.context import Context
 from ingest_server.storage import erasure, job_runs, months, patterns, statistics, timescaledb
+from ingest_server.storage.backup.folder import newest
+from ingest_server.storage.backup.loading import open_backup
+from ingest_server.storage.backup.progress import Unwatched
+from ingest_server.storage.backup.verifying import verify_backup
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.ledger import prune_ledger
@@ -37,14 +42,14 @@ class Job:
 async def _partitions(context: Context, connection: Connection) -> str:
     if context.flavour is Flavour.TIMESCALEDB:
         options = timescaledb.TimescaleOptions(
-            chunk_days=context.storage.timescaledb.chunk_days,
-            columnstore_after_days=context.storage.timescaledb.columnstore_after_days,
-            keep_days=_days(context.storage.keep_months + context.storage.archive_months),
+            chunk_days=context.config.storage.timescaledb.chunk_days,
+            columnstore_after_days=context.config.storage.timescaledb.columnstore_after_days,
+            keep_days=_days(context.config.storage.keep_months + context.config.storage.archive_months),
         )
         changed = await timescaledb.apply_policies(connection, options)
         return f"changed {', '.join(changed)}" if changed else "policies are as configured"
-    await NativePartitions().make_ahead(connection, context.wall_us(), context.storage.months_ahead)
-    return f"{context.storage.months_ahead} months ahead"
+    await NativePartitions().make_ahead(connection, context.wall_us(), context.config.storage.months_ahead)
+    return f"{context.config.storage.months_ahead} months ahead"
 
 
 async def _rollups(context: Context, connection: Connection) -> str:
@@ -53,11 +58,11 @@ async def _rollups(context: Context, connection: Connection) -> str:
 
 async def _patterns(context: Context, connection: Connection) -> str:
     now = datetime.fromtimestamp(context.wall_us() / 1e6, UTC)
-    return f"{await patterns.derive(connection, context.patterns.slots, now)} days"
+    return f"{await patterns.derive(connection, context.config.patterns.slots, now)} days"
 
 
 async def _archive(context: Context, connection: Connection) -> str:
-    first_kept = months.before(Month.of(context.wall_us()), context.storage.keep_months)
+    first_kept = months.before(Month.of(context.wall_us()), context.config.storage.keep_months)
     if context.flavour is Flavour.TIMESCALEDB:
         return "TimescaleDB keeps what is old in its columnstore"
     # What these months still owe to the rollups, first.
@@ -66,7 +71,7 @@ async def _archive(context: Context, connection: Connection) -> str:
 
 
 async def _retention(context: Context, connection: Connection) -> str:
-    kept = context.storage.keep_months + context.storage.archive_months
+    kept = context.config.storage.keep_months + context.config.storage.archive_months
     if context.flavour is Flavour.TIMESCALEDB:
         begins = await timescaledb.advance_horizon(connection, context.wall_us(), _days(kept))
         return f"nothing before {begins} is refreshed any more; chunks are dropped by TimescaleDB's own policy"
@@ -97,11 +102,32 @@ async def _silence(_context: Context, connection: Connection) -> str:
 
 
 async def _pruning(context: Context, connection: Connection) -> str:
-    entries = await prune_replayed(connection, context.quarantine.keep_replayed_days)
-    epochs = await prune_ledger(connection, context.books.raw_retention_days)
+    entries = await prune_replayed(connection, context.config.quarantine.keep_replayed_days)
+    epochs = await prune_ledger(connection, context.config.books.raw_retention_days)
     instances = await prune_instances(connection, _INSTANCES_DAYS)
     runs = await job_runs.prune(connection)
     return f"{entries} replayed entries, {epochs} epochs, {instances} instances, {runs} runs of jobs"
+
+
+async def _backups(context: Context, _connection: Connection) -> str:
+    wanted = context.config.backups
+    if wanted.folder is None:
+        return "no folder is configured: backups.folder"
+    path = await asyncio.to_thread(newest, wanted.folder)
+    made_us = datetime.fromisoformat(open_backup(path).manifest.made_at).timestamp() * 1e6
+    age_h = (context.wall_us() - made_us) / 3.6e9
+    if age_h > wanted.newest_within_h:
+        raise StorageUnavailable(f"{path} is the newest, {age_h:.0f} h old: does `heal7-iot db backup` still run?")
+    database = context.config.database
+    dsn = (database.background.dsn or database.dsn).get_secret_value()
+    verified = await verify_backup(path, dsn, Unwatched())
+    if not verified.sound:
+        raise StorageUnavailable(f"{path}: {'; '.join(d for c in verified.comparisons for d in c.differs)}")
+    return f"{path} is whole: restored, and compared"
+
+
+def _verify_every_s(context: Context) -> int:
+    return context.config.backups.verify_every_days * _DAY_S
 
 
 JOBS = (
@@ -111,12 +137,13 @@ JOBS = (
         lambda _: 6 * _HOUR_S,
         _partitions,
     ),
-    Job("rollups", "averages of minute, hour and day", lambda context: context.storage.rollup_every_s, _rollups),
+    Job("rollups", "averages of minute, hour and day", lambda context: context.config.storage.rollup_every_s, _rollups),
     Job("silence", "gateways that fell silent", lambda _: 30, _silence),
     Job("erasures", "erasures that were cut off", lambda _: 600, _erasures),
     Job("patterns", "how zones are used, of days that changed", lambda _: 600, _patterns),
     Job("archive", "months past keep_months, to the schema archive", lambda _: _DAY_S, _archive),
     Job("retention", "months past archive_months, dropped", lambda _: _DAY_S, _retention),
+    Job("backups", "the newest backup, restored and compared", _verify_every_s, _backups),
     Job("statistics", "planner's statistics; TimescaleDB's own failed jobs", lambda _: 6 * _HOUR_S, _statistics),
     Job("pruning", "replayed quarantine, settled epochs, old runs of jobs", lambda _: _HOUR_S, _pruning),
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,17 +13,19 @@ import psycopg
 import pytest
 from psycopg.errors import AdminShutdown
 
-from ingest_server.config import IngestConfig, pools_of
+from ingest_server.config import BackupsOptions, IngestConfig, pools_of
 from ingest_server.errors import StorageUnavailable
 from ingest_server.jobs.context import Context
 from ingest_server.jobs.running import run
 from ingest_server.jobs.schedule import Schedule
 from ingest_server.jobs.work import JOBS, Job
 from ingest_server.storage import job_runs
+from ingest_server.storage.backup.dumping import dump
+from ingest_server.storage.backup.progress import Unwatched
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.flavour import recorded
 from tests.ingest_server.command_line import run as run_command
-from tests.ingest_server.line import PATIENCE_S
+from tests.ingest_server.line import PATIENCE_S, data, settle
 from tests.ingest_server.rollup_oracle import us_of
 from tests.peers.postgres import Database
 
@@ -210,6 +213,28 @@ async def test_old_runs_are_forgotten_but_the_newest_of_each_job(database: Datab
         ("a", True),
         ("b", True),
     ]
+
+
+async def test_the_newest_backup_is_verified(database: Database, tmp_path: Path) -> None:
+    await settle(database, data(0), data(1))
+    jobs = {j.name: j for j in JOBS}
+    async with jobs_on(database) as context:
+        with_folder = context.config.model_copy(
+            update={"backups": BackupsOptions(folder=tmp_path), "books": context.config.books}
+        )
+        context = replace(context, config=with_folder, wall_us=lambda: time.time_ns() // 1000)
+        outcome = await run(jobs["backups"], context)
+        assert (outcome.ok, "no backup in it" in outcome.detail) == (False, True)
+        made = await asyncio.to_thread(dump, database.dsn, tmp_path, Unwatched())
+        outcome = await run(jobs["backups"], context)
+        assert outcome.ok, outcome.detail
+        stale = replace(context, wall_us=lambda: time.time_ns() // 1000 + 37 * 3_600_000_000)
+        outcome = await run(jobs["backups"], stale)
+        assert (outcome.ok, "37 h old" in outcome.detail) == (False, True)
+        damaged = next(p for p in made.path.iterdir() if "sensor_readings" in p.name)
+        damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+        outcome = await run(jobs["backups"], context)
+        assert (outcome.ok, damaged.name in outcome.detail) == (False, True)
 
 
 def test_commands(capsys: pytest.CaptureFixture[str], database: Database, tmp_path: Path) -> None:

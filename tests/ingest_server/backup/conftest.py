@@ -16,7 +16,6 @@ from ingest_server.storage.backup.manifest import MANIFEST, SUMS
 from ingest_server.storage.backup.progress import Progress, Unwatched
 from ingest_server.storage.backup.tables import KEPT
 from ingest_server.storage.connection import connect
-from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.rollups import refresh_all
 from tests.ingest_server.line import (
     DAY,
@@ -57,7 +56,7 @@ async def _live(database: Database) -> None:
         scope = erasure.Scope("seoul-1", None, "hall-1", NOW - timedelta(days=17), NOW - timedelta(days=15))
         erasure_id, _ = await erasure.request(connection, scope, reason="asked for", by="test")
         await erasure.carry_out(connection, erasure_id)
-        await refresh_all(connection, Flavour.NATIVE)
+        await refresh_all(connection)
 
 
 def give_a_history(database: Database) -> None:

@@ -31,7 +31,7 @@ async def test_a_native_backup_becomes_a_hypertable_and_comes_back(
     assert (done.flavour, done.warnings) == (Flavour.TIMESCALEDB, ())
     assert content(timescale_database) == content(history)
     async with open_writer(timescale_database) as writer:
-        await refresh_all(writer.connection, Flavour.TIMESCALEDB)
+        await refresh_all(writer.connection)
     series = [n for (n,) in history.query("SELECT series_id FROM iot_service.series")]
     assert added(stored(timescale_database, series)) == added(brute_force(timescale_database, series, "Asia/Seoul"))
     back = made(timescale_database, directory / "back")

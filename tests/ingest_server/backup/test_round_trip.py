@@ -109,7 +109,7 @@ async def test_rollups_are_computed_again(history: Database, target: Database, d
     series = [n for (n,) in target.query("SELECT series_id FROM iot_service.series")]
     assert not stored(target, series).minutes
     async with open_writer(target) as writer:
-        assert await refresh_all(writer.connection, Flavour.NATIVE) > 0
+        assert await refresh_all(writer.connection) > 0
     assert stored(target, series) == brute_force(target, series, "Asia/Seoul") == stored(history, series)
 
 
@@ -127,7 +127,7 @@ async def test_rollups_from_before_the_horizon_are_kept(history: Database, targe
     path = made(history, directory)
     await restored(path, target)
     async with open_writer(target) as writer:
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection)
     assert stored(target, series) == expected
     assert target.one("SELECT to_regclass('archive.sensor_readings_2026_08')") is None
     verified = await verify_backup(path, target.dsn, UNWATCHED)
@@ -177,7 +177,7 @@ async def test_rollups_of_minutes_from_before_the_horizon_find_room(
     series = [n for (n,) in history.query("SELECT series_id FROM iot_service.series")]
     await restored(made(history, directory), target)
     async with open_writer(target) as writer:
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection)
     assert stored(target, series) == stored(history, series)
 
 
@@ -263,7 +263,7 @@ async def test_a_backup_from_before_an_upgrade(
         await restored(path, target)
         assert target.query("SELECT value FROM iot_service.series_latest") == [(2.5,)]
         async with open_writer(target) as writer:
-            await refresh_all(writer.connection, Flavour.NATIVE)
+            await refresh_all(writer.connection)
         assert stored(target, [1]) == brute_force(target, [1], "UTC")
         assert (await verify_backup(path, target.dsn, UNWATCHED)).sound
 
@@ -290,7 +290,7 @@ async def test_what_was_erased_after_the_backup_stays_erased(
     assert (await books_of(target)).dropped > before.dropped
     series = [n for (n,) in target.query("SELECT series_id FROM iot_service.series")]
     async with open_writer(target) as writer:
-        await refresh_all(writer.connection, Flavour.NATIVE)
+        await refresh_all(writer.connection)
     assert stored(target, series) == brute_force(target, series, "Asia/Seoul")
 
 
