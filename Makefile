@@ -10,7 +10,7 @@ PLOT ?=
 ONLY ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain bench-neighbour bench-months bench-restore lock clean tools
+.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain bench-neighbour bench-months bench-restore bench-storage lock clean tools
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -60,6 +60,9 @@ bench-months: $(VENV)/ready ## months made, archived and dropped beside 20,000 r
 
 bench-restore: $(VENV)/ready ## backup, restore and verification of READINGS=10000000
 	$(BIN)/python -m bench.restore $(if $(READINGS),--readings $(READINGS))
+
+bench-storage: $(VENV)/ready ## a year of READINGS=100000000 (40 GB of disk): load rate, queries
+	@$(BIN)/python -m bench.storage $(if $(READINGS),--readings $(READINGS))
 
 lock: $(VENV)/ready ## resolve the dependencies anew
 	$(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install -q uv

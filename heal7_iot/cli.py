@@ -17,12 +17,16 @@ EXIT_MISSING_EXTRA = 3
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command lives and the extra that brings what it imports."""
+    """Where a command lives and the extra that brings what it imports.
+
+    of_option: an option with which it imports what another extra brings, and that extra.
+    """
 
     module: str
     attribute: str
     extra: str
     help: str
+    of_option: tuple[str, str] | None = None
 
 
 COMMANDS = {
@@ -50,7 +54,17 @@ COMMANDS = {
         "heal7_iot.demo.command", "demo", "demo", "The whole line on this machine, with a simulated center."
     ),
     "simulate": Command(
-        "heal7_iot.simulate.command", "simulate", "gateway", "A fleet of gateways, to size a server or to test it."
+        "heal7_iot.simulate.command",
+        "simulate",
+        "gateway",
+        "A fleet of gateways, to size a server or to test it; or history for a database.",
+        ("--backfill", "ingest"),
+    ),
+    "history": Command(
+        "ingest_server.commands.history",
+        "app",
+        "ingest",
+        "What was measured: latest, raw, hours, days, zone.",
     ),
 }
 _OURS = frozenset({"gateway", "ingest_server", "heal7_iot", "device_drivers", "firmware_profiles"})
@@ -104,9 +118,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         missing = (error.name or "").split(".")[0]
         if missing in _OURS or chosen not in COMMANDS:
             raise  # a part of ours that is missing is a broken installation, not a missing extra
-        extra = COMMANDS[chosen].extra
+        words, extra = _needing(chosen, given)
         typer.echo(
-            f"`heal7-iot {chosen}` needs {missing}, which is not installed here: pip install 'heal7-iot[{extra}]'",
+            f"`heal7-iot {words}` needs {missing}, which is not installed here: pip install 'heal7-iot[{extra}]'",
             err=True,
         )
         sys.exit(EXIT_MISSING_EXTRA)
+
+
+def _needing(chosen: str, given: Sequence[str]) -> tuple[str, str]:
+    """What of the command line needs an extra, and which."""
+    command = COMMANDS[chosen]
+    if command.of_option is not None:
+        option, extra = command.of_option
+        if any(argument.split("=")[0] == option for argument in given):
+            return f"{chosen} {option}", extra
+    return chosen, command.extra

@@ -154,6 +154,7 @@ async def copy_rows(connection: Connection, rows: Rows, rules: int) -> None:
     rules: number of the last erasure that the rows were screened by. Raises RulesChanged.
     """
     await require_rules(connection, rules)
+    rows = rows.by_series()
     async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         await copy.write(rows.copy_bytes())
     async with connection.cursor() as cursor, cursor.copy(COPY_LOG) as copy:

@@ -46,8 +46,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.times_us)
 
-    def where(self, mask: Bools) -> "Rows":
-        """Only the rows that the mask names."""
+    def where(self, mask: Bools | Int64s | slice) -> "Rows":
+        """Only the rows that the mask names, or those at these positions, in their order."""
         return Rows(
             self.times_us[mask], self.series_ids[mask], self.values[mask], self.reliability[mask], self.causes[mask]
         )
@@ -69,6 +69,13 @@ class Rows:
             np.concatenate([p.causes for p in parts]),
         )
 
+    def by_series(self) -> "Rows":
+        """The same, each series' together and in the order of time.
+
+        So they go into the table: who reads a series' day then reads few pages, and the index fills its own.
+        """
+        return self.where(np.lexsort((self.times_us, self.series_ids)))
+
     def copy_bytes(self) -> bytes:
         """What `COPY` takes."""
         rows = np.empty(len(self), dtype=_ROW)
@@ -84,16 +91,7 @@ class Rows:
         return b"".join((HEADER, rows.tobytes(), TRAILER))
 
     def latest(self) -> "Rows":
-        """The newest row of each series, in order of series."""
-        order = np.lexsort((self.times_us, self.series_ids))
-        ids = self.series_ids[order]
-        last = np.ones(len(ids), dtype=np.bool_)
-        last[:-1] = ids[1:] != ids[:-1]
-        newest = order[last]
-        return Rows(
-            self.times_us[newest],
-            self.series_ids[newest],
-            self.values[newest],
-            self.reliability[newest],
-            self.causes[newest],
-        )
+        """The newest row of each series, in order of series; of rows that are `by_series`."""
+        last = np.ones(len(self), dtype=np.bool_)
+        last[:-1] = self.series_ids[1:] != self.series_ids[:-1]
+        return self.where(last)

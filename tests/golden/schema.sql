@@ -51,13 +51,10 @@ CREATE VIEW iot_service.device_locations AS
     z.zone,
     p."position",
     p.valid_from,
-    p.valid_to
-   FROM (( SELECT device_placements.device_id,
-            device_placements.location_id,
-            device_placements."position",
-            device_placements.valid_from,
-            lead(device_placements.valid_from, 1, 'infinity'::timestamp with time zone) OVER (PARTITION BY device_placements.device_id ORDER BY device_placements.valid_from) AS valid_to
-           FROM iot_service.device_placements) p
+    COALESCE(( SELECT min(n.valid_from) AS min
+           FROM iot_service.device_placements n
+          WHERE ((n.device_id = p.device_id) AND (n.valid_from > p.valid_from))), 'infinity'::timestamp with time zone) AS valid_to
+   FROM (iot_service.device_placements p
      JOIN iot_service.zones z USING (location_id));
 CREATE FUNCTION iot_service.devices_in_room(device integer, at timestamp with time zone) RETURNS SETOF integer
     LANGUAGE sql STABLE ROWS 10 PARALLEL SAFE
@@ -366,28 +363,30 @@ CREATE TABLE iot_service.iot_devices (
 WITH (fillfactor='70');
 COMMENT ON COLUMN iot_service.iot_devices.home_gateway_id IS 'one device, one home: claims of other gateways are refused while the home speaks';
 CREATE VIEW iot_service.device_lineage AS
- WITH RECURSIVE line(device_id, member_id, valid_from, valid_to) AS (
-         SELECT d.device_id,
-            d.device_id,
-            COALESCE(s.replaced_at, '-infinity'::timestamp with time zone) AS "coalesce",
-            'infinity'::timestamp with time zone AS timestamptz
-           FROM (iot_service.iot_devices d
-             LEFT JOIN iot_service.device_successions s USING (device_id))
-        UNION ALL
-         SELECT l.device_id,
-            s.predecessor_id,
-            COALESCE(before.replaced_at, '-infinity'::timestamp with time zone) AS "coalesce",
-            s.replaced_at
-           FROM ((line l
-             JOIN iot_service.device_successions s ON ((s.device_id = l.member_id)))
-             LEFT JOIN iot_service.device_successions before ON ((before.device_id = s.predecessor_id)))
-          WHERE (COALESCE(before.replaced_at, '-infinity'::timestamp with time zone) < s.replaced_at)
-        )
- SELECT device_id,
-    member_id,
-    valid_from,
-    valid_to
-   FROM line;
+ SELECT d.device_id,
+    l.member_id,
+    l.valid_from,
+    l.valid_to
+   FROM (iot_service.iot_devices d
+     CROSS JOIN LATERAL ( WITH RECURSIVE line(member_id, valid_from, valid_to) AS (
+                 SELECT d.device_id,
+                    COALESCE(( SELECT s.replaced_at
+                           FROM iot_service.device_successions s
+                          WHERE (s.device_id = d.device_id)), '-infinity'::timestamp with time zone) AS "coalesce",
+                    'infinity'::timestamp with time zone AS timestamptz
+                UNION ALL
+                 SELECT s.predecessor_id,
+                    COALESCE(before.replaced_at, '-infinity'::timestamp with time zone) AS "coalesce",
+                    s.replaced_at
+                   FROM ((line line_1
+                     JOIN iot_service.device_successions s ON ((s.device_id = line_1.member_id)))
+                     LEFT JOIN iot_service.device_successions before ON ((before.device_id = s.predecessor_id)))
+                  WHERE (COALESCE(before.replaced_at, '-infinity'::timestamp with time zone) < s.replaced_at)
+                )
+         SELECT line.member_id,
+            line.valid_from,
+            line.valid_to
+           FROM line) l);
 CREATE VIEW iot_service.device_history AS
  SELECT l.device_id,
     l.member_id,
@@ -794,7 +793,7 @@ CREATE INDEX ledger_first_seen ON iot_service.ledger USING btree (gateway_id, fi
 CREATE INDEX ledger_unsettled ON iot_service.ledger USING btree (gateway_id, epoch) WHERE unsettled;
 CREATE INDEX quarantine_of_gateway ON iot_service.quarantine USING btree (gateway_id, replayed_at);
 CREATE INDEX quarantine_waiting ON iot_service.quarantine USING btree (quarantine_id) WHERE (replayed_at IS NULL);
-CREATE INDEX sensor_readings_series_time ON ONLY iot_service.sensor_readings USING btree (series_id, recorded_at DESC);
+CREATE INDEX sensor_readings_series_time ON ONLY iot_service.sensor_readings USING btree (series_id, recorded_at);
 CREATE UNIQUE INDEX user_behavior_patterns_anonymous ON iot_service.user_behavior_patterns USING btree (location_id, visit_date, time_slot) WHERE (user_id IS NULL);
 CREATE INDEX user_behavior_patterns_date ON iot_service.user_behavior_patterns USING btree (visit_date);
 ALTER TABLE ONLY iot_service.data_gaps

@@ -70,6 +70,11 @@ COMMANDS = [
     ("quarantine", "summary"),
     ("quarantine", "replay"),
     ("quarantine", "discard"),
+    ("history", "latest"),
+    ("history", "raw"),
+    ("history", "hours"),
+    ("history", "days"),
+    ("history", "zone"),
 ]
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from heal7_iot.simulate.backfill.load import Loader
+from heal7_iot.simulate.backfill.plan import Backfill
 from ingest_server.errors import SchemaError
-from ingest_server.storage import erasure, migrations
+from ingest_server.storage import erasure, history, migrations
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.flavour import Flavour, Wanted, choose
 from ingest_server.storage.rollups import refresh_all
@@ -20,7 +22,7 @@ from ingest_server.storage.timescaledb import (
     require_direct_compress,
 )
 from tests.ingest_server.line import DAY, NOW_US, SECOND, books_of, data, reading, running_line, settle, values
-from tests.ingest_server.rollup_oracle import brute_force, stored
+from tests.ingest_server.rollup_oracle import brute_force, stored, us_of
 from tests.peers.postgres import Database
 
 FIVE_POLICIES = {
@@ -243,3 +245,23 @@ async def test_a_timescaledb_that_is_too_old_is_refused(
     async with connected(timescale_database) as connection:
         with pytest.raises(SchemaError, match=r"TimescaleDB 2\.23.* is too old: 3\.0 or newer.*--flavour native"):
             await choose(connection, Wanted.AUTO)
+
+
+async def test_a_database_is_filled_and_answers_as_the_other_flavour_does(migrated_timescale: Database) -> None:
+    end = datetime(2026, 11, 20, 15, tzinfo=UTC)
+    plan = Backfill("sim", 1, 5, 1 / 1800, 0.1, 7, us_of(end), 2.0)
+    async with Loader.open(migrated_timescale.dsn, plan, "Asia/Seoul") as loader:
+        steps = [step async for step in loader.run()]
+    assert sum(step.readings for step in steps) == plan.readings == 96 * 25
+    async with connected(migrated_timescale) as connection:
+        device = await history.device_named(connection, "sim", "sim-0001-s001")
+        assert len(await history.latest_of_device(connection, device)) == 5
+        page = await history.raw_of_device(connection, device, end - timedelta(days=1), end)
+        assert len(page.readings) == 48 * 5
+        hours = await history.hours_of_device(connection, device, end - timedelta(days=1), end, reading_type="co2")
+        assert [h.reading_count for h in hours] == [2] * 24
+        days = await history.days_of_device(connection, device, end.date(), end.date(), reading_type="co2")
+        assert [d.reading_count for d in days] == [48]
+        zone = await history.zone_named(connection, "sim", "sim-0001-room-01")
+        found = await history.hours_of_zone(connection, zone, end - timedelta(days=1), end, reading_type="co2")
+        assert sum(h.reading_count for h in found) == 3 * 48

@@ -29,3 +29,6 @@ BEGIN
                    month, begins, ends);
     EXECUTE format('ALTER TABLE iot_service.%I DROP CONSTRAINT month', month);
 END $$;
+
+DROP INDEX iot_service.sensor_readings_series_time;
+CREATE INDEX sensor_readings_series_time ON iot_service.sensor_readings (series_id, recorded_at DESC);

@@ -1,5 +1,11 @@
 -- PostgreSQL's own partitions, one a month; rollups in tables that a job refreshes out of rollup_log.
 
+-- In the order in which readings come: PostgreSQL then splits a full page where the newest one stands and leaves the page
+-- full behind it. In the other order (0001) half of each page stayed empty for ever: 55 bytes a reading, not 33. Who wants
+-- the newest first reads the index backwards.
+DROP INDEX iot_service.sensor_readings_series_time;
+CREATE INDEX sensor_readings_series_time ON iot_service.sensor_readings (series_id, recorded_at);
+
 -- Each holds what composes exactly: an hour's average is total / readings of its minutes, never an average of averages.
 CREATE TABLE iot_service.rollup_1m (
     series_id integer NOT NULL,

@@ -1,27 +1,31 @@
 -- The platform's contract: names of devices and quantities, one row for each reading, hour, day. Whatever a query does
 -- not select costs it nothing: views are plain, and what needs a look elsewhere is a function in the list of columns.
 
--- Of when each placement is: until the next one of the same device.
+-- Of when each placement is: until the next one of the same device. By a look for that one, so that who asks for a zone
+-- or a device reads its placements alone.
 CREATE VIEW iot_service.device_locations AS
-SELECT p.device_id, p.location_id, z.site, z.zone, p.position, p.valid_from, p.valid_to
-  FROM (SELECT device_id, location_id, position, valid_from,
-               lead(valid_from, 1, 'infinity') OVER (PARTITION BY device_id ORDER BY valid_from) AS valid_to
-          FROM iot_service.device_placements) p
+SELECT p.device_id, p.location_id, z.site, z.zone, p.position, p.valid_from,
+       COALESCE((SELECT min(n.valid_from) FROM iot_service.device_placements n
+                  WHERE n.device_id = p.device_id AND n.valid_from > p.valid_from), 'infinity') AS valid_to
+  FROM iot_service.device_placements p
   JOIN iot_service.zones z USING (location_id);
 
--- Whose readings are a device's history, and of which time: its own since it took over, its predecessor's before.
+-- Whose readings are a device's history, and of which time: its own since it took over, its predecessor's before. A line
+-- for each device: who asks for one does not have those of all others followed.
 CREATE VIEW iot_service.device_lineage AS
-WITH RECURSIVE line (device_id, member_id, valid_from, valid_to) AS (
-    SELECT d.device_id, d.device_id, COALESCE(s.replaced_at, '-infinity'), timestamptz 'infinity'
-      FROM iot_service.iot_devices d LEFT JOIN iot_service.device_successions s USING (device_id)
-    UNION ALL
-    SELECT l.device_id, s.predecessor_id, COALESCE(before.replaced_at, '-infinity'), s.replaced_at
-      FROM line l
-      JOIN iot_service.device_successions s ON s.device_id = l.member_id
-      LEFT JOIN iot_service.device_successions before ON before.device_id = s.predecessor_id
-     WHERE COALESCE(before.replaced_at, '-infinity') < s.replaced_at
-)
-SELECT device_id, member_id, valid_from, valid_to FROM line;
+SELECT d.device_id, l.member_id, l.valid_from, l.valid_to
+  FROM iot_service.iot_devices d
+ CROSS JOIN LATERAL (
+    WITH RECURSIVE line (member_id, valid_from, valid_to) AS (
+        SELECT d.device_id, COALESCE((SELECT s.replaced_at FROM iot_service.device_successions s
+                                       WHERE s.device_id = d.device_id), '-infinity'), timestamptz 'infinity'
+        UNION ALL
+        SELECT s.predecessor_id, COALESCE(before.replaced_at, '-infinity'), s.replaced_at
+          FROM line
+          JOIN iot_service.device_successions s ON s.device_id = line.member_id
+          LEFT JOIN iot_service.device_successions before ON before.device_id = s.predecessor_id
+         WHERE COALESCE(before.replaced_at, '-infinity') < s.replaced_at)
+    SELECT member_id, valid_from, valid_to FROM line) l;
 
 -- Quantities whose value says whether somebody is there: 0 is nobody.
 CREATE FUNCTION iot_service.is_presence(quantity text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -1,14 +1,16 @@
 -- Days of the site's calendar that changed: of whole hours, and, where the zone's midnight is none of UTC's hours, of
 -- the minutes at its two ends. Days that began before the horizon stay as they are.
 WITH days AS MATERIALIZED (
-    SELECT DISTINCT d.series_id, v.site, day::date AS reading_date, z.zone
+    SELECT DISTINCT d.series_id, v.site, day::date AS reading_date, v.zone
       FROM pg_temp.dirty d
-      JOIN iot_service.series s USING (series_id)
-      JOIN iot_service.iot_devices v USING (device_id)
-      LEFT JOIN iot_service.sites t ON t.site = v.site
-     CROSS JOIN LATERAL (SELECT COALESCE(t.time_zone, 'UTC') AS zone) z
-     CROSS JOIN LATERAL generate_series((d.from_at AT TIME ZONE z.zone)::date::timestamp,
-                                        (d.to_at - interval '1 microsecond') AT TIME ZONE z.zone, '1 day') AS day
+     CROSS JOIN LATERAL (SELECT v.site, COALESCE(t.time_zone, 'UTC') AS zone
+                           FROM iot_service.series s
+                           JOIN iot_service.iot_devices v USING (device_id)
+                           LEFT JOIN iot_service.sites t USING (site)
+                          WHERE s.series_id = d.series_id
+                         OFFSET 0) v
+     CROSS JOIN LATERAL generate_series((d.from_at AT TIME ZONE v.zone)::date::timestamp,
+                                        (d.to_at - interval '1 microsecond') AT TIME ZONE v.zone, '1 day') AS day
 ), bounds AS MATERIALIZED (
     SELECT series_id, site, reading_date, from_at, to_at,
            date_bin('1 hour', from_at + interval '59 minutes 59.999999 seconds', 'epoch') AS first_hour,
@@ -37,9 +39,13 @@ WITH days AS MATERIALIZED (
         HAVING count(*) > 0) c
 ), gone AS (
     DELETE FROM iot_service.rollup_site_day g
-     USING bounds b
-     WHERE g.series_id = b.series_id AND g.reading_date = b.reading_date
-       AND NOT EXISTS (SELECT FROM computed c WHERE c.series_id = b.series_id AND c.reading_date = b.reading_date)
+     USING (SELECT f.series_id, f.reading_date
+              FROM bounds b
+             CROSS JOIN LATERAL (SELECT o.series_id, o.reading_date FROM iot_service.rollup_site_day o
+                                  WHERE o.series_id = b.series_id AND o.reading_date = b.reading_date
+                                 OFFSET 0) f
+             WHERE NOT EXISTS (SELECT FROM computed c WHERE c.series_id = f.series_id AND c.reading_date = f.reading_date)) f
+     WHERE g.series_id = f.series_id AND g.reading_date = f.reading_date
 ), told AS (
     INSERT INTO iot_service.changed_days (site, visit_date)
     SELECT DISTINCT site, reading_date FROM bounds ORDER BY site, reading_date
