@@ -90,7 +90,9 @@ def _parameters(purpose: str, statement_timeout_s: float, lock_timeout_s: float)
         "client_encoding": "utf8",
         "application_name": f"heal7-iot {purpose}",
         "options": f"-c statement_timeout={int(statement_timeout_s * 1000)} -c timezone=UTC"
-        f" -c lock_timeout={int(lock_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000",
+        f" -c lock_timeout={int(lock_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000"
+        # Statements of ours take milliseconds, and their costs are overestimated: to compile them takes longer.
+        " -c jit=off",
         # A database that vanished without a word must not hold the line for the kernel's two hours.
         "keepalives_idle": 10,
         "keepalives_interval": 5,

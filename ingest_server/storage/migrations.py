@@ -124,7 +124,7 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
             # TimescaleDB runs its jobs as the hypertable's owner, who must be able to log in.
             if flavour is Flavour.NATIVE:
                 async with transaction(connection):
-                    await connection.execute(sql("hand_over"))
+                    await connection.execute(sql("hand_to_admin"))
     finally:
         with translated():
             await connection.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))

@@ -21,7 +21,7 @@ _NATIVE_STEPS = ("refresh_minutes", "refresh_hours", "refresh_days")
 _DAYS = ("refresh_site_days",)
 
 # The plan is known: few ranges, each found in an index. Statistics of a month that has just begun say otherwise.
-_PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
+_PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off"
 
 
 @dataclass(frozen=True, slots=True)
