@@ -104,6 +104,7 @@ def test_what_only_the_lost_copy_held_is_presumed_lost(line: Line) -> None:
     assert line.audit() == 0
 
 
+@pytest.mark.slow
 def test_a_presumed_loss_that_arrives_after_all_corrects_the_books(line: Line) -> None:
     older, newer = lose_the_newer_copy(line)
     put_back(line, older)

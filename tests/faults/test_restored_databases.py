@@ -186,6 +186,7 @@ def presumed(line: Line) -> tuple[int, int]:
     return int(str(told)), int(str(corrected))
 
 
+@pytest.mark.slow
 def test_what_is_older_than_the_replay_window_is_presumed_lost_and_corrected_if_it_arrives(line: Line) -> None:
     line.start_ingest()
     line.start_gateway()
@@ -349,6 +350,7 @@ class Twin:
         return self.state / "spool.sqlite3"
 
 
+@pytest.mark.slow
 def test_two_boxes_with_one_identity_are_told_and_their_data_kept_apart(line: Line) -> None:
     twin = Twin(line)
     box = line.sensors.sensors.pop()

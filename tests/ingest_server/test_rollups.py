@@ -194,7 +194,7 @@ async def _lane(center: Center, connection: Connection, lane: Sequence[Step]) ->
         await center.do(connection, step)
 
 
-_SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_SETTINGS = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @_SETTINGS

@@ -58,6 +58,7 @@ async def test_a_fleet_that_loses_its_broker_puts_every_reading_into_the_table_o
     assert outcome["reconnects"] >= SMALL.gateways
 
 
+@pytest.mark.slow
 async def test_late_readings_and_outages_of_single_gateways_lose_nothing(
     server: Database, mosquitto: Broker, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ async def test_late_readings_and_outages_of_single_gateways_lose_nothing(
     assert server.one(late) > 0
 
 
+@pytest.mark.slow
 async def test_an_outage_of_all_is_an_outage_of_all(server: Database, mosquitto: Broker, tmp_path: Path) -> None:
     plan = Plan(gateways=10, sensors=2, outage=Outage(3.0, 2.0, together=True), site="all")
     with simulation(plan, mosquitto.port, tmp_path) as running:

@@ -78,6 +78,7 @@ async def _erase(database: Database, journal: Path, days: int) -> None:
         erasure_journal.append(journal, entry, await erasure.intervals(writer.connection, erasure_id))
 
 
+@pytest.mark.slow
 def test_the_drill(postgres: EmbeddedPostgres, operator: Operator) -> None:
     database = Database(postgres, HEAL7)
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
