@@ -4,6 +4,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from gateway.link.wire import Kind
 from tests.end_to_end.line import Line
 
