@@ -9,7 +9,7 @@ from ingest_server.decoder import Columns, open_body
 from ingest_server.screening import AcceptedTime, screen, span_us
 from ingest_server.source import Delivery
 from ingest_server.storage.catalogue import Table
-from ingest_server.storage.group import Entry, Rejection
+from ingest_server.storage.group import ERASED, Entry, Rejection
 from ingest_server.storage.liveness import held_instances
 from ingest_server.storage.writer import Writer
 
@@ -63,13 +63,14 @@ async def judge(
 def refused(entry: Entry, detail: str) -> Entry:
     """The same batch, to be quarantined whole since the database refuses it."""
     span = span_us(entry.rows.times_us) if entry.rows is not None else None
-    rejection = Rejection(REFUSED, detail[:_DETAIL], entry.envelope.readings, None, span)
+    reason = ERASED if entry.has_erased else REFUSED
+    rejection = Rejection(reason, detail[:_DETAIL], entry.envelope.readings, None, span)
     return replace(entry, rows=None, gaps=(), rejections=(rejection,))
 
 
 def is_refused(entry: Entry) -> bool:
     """Whether `refused` made it."""
-    return entry.rows is None and any(r.reason == REFUSED and r.indices is None for r in entry.rejections)
+    return entry.rows is None and any(r.reason in (REFUSED, ERASED) and r.indices is None for r in entry.rejections)
 
 
 def _body(batch: Batch) -> Columns | list[Gap] | UnusableBatch:

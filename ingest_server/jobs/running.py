@@ -26,7 +26,7 @@ def this_server() -> str:
 
 async def run(job: Job, context: Context) -> Outcome:
     """Runs it, unless it runs already. Raises StorageError only where not even that can be recorded."""
-    connection = await context.pools.background.open()
+    connection = await context.pools.background.open(patient=True)
     try:
         run_id = await job_runs.begin(connection, job.name, this_server())
         if run_id is None:

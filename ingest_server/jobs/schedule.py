@@ -11,7 +11,7 @@ from ingest_server.jobs.context import Context
 from ingest_server.jobs.running import run
 from ingest_server.jobs.work import JOBS, Job
 from ingest_server.storage.connection import Connection, translated
-from ingest_server.storage.job_runs import lead
+from ingest_server.storage.job_runs import JobRun, latest, lead
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 _LOOK_EVERY_S = 5.0
 _RETRY_FIRST_S = 15
+_DAY_S = 86_400
 
 
 class Schedule:
@@ -63,7 +64,7 @@ class Schedule:
             await self._context.pools.background.close(connection)
             return
         self._leading = connection
-        self._start()
+        self._start({run.job: run for run in (await latest(connection)).values() if run.ok})
 
     async def _step_down(self) -> None:
         if self._scheduler is not None:
@@ -75,7 +76,7 @@ class Schedule:
             connection, self._leading = self._leading, None
             await self._context.pools.background.close(connection)
 
-    def _start(self) -> None:
+    def _start(self, last_good: dict[str, JobRun]) -> None:
         self._scheduler = AsyncIOScheduler(timezone="UTC")
         for job in self._jobs:
             every_s = job.every_s(self._context)
@@ -87,8 +88,7 @@ class Schedule:
                 id=job.name,
                 seconds=every_s,
                 jitter=min(5, every_s // 2),
-                # What it did before this server led is of another time: partitions may be wanted now.
-                next_run_time=datetime.now(UTC),
+                next_run_time=_first(every_s, last_good.get(job.name)),
                 max_instances=1,
                 coalesce=True,
                 misfire_grace_time=None,
@@ -125,3 +125,12 @@ class Schedule:
                 misfire_grace_time=None,
                 replace_existing=True,
             )
+
+
+def _first(every_s: int, last_good: JobRun | None) -> datetime:
+    """When a job runs first: at once, for what was done before this server led is of another time; but in its turn
+    where that is a day or more, or each restart would restore a backup to verify it."""
+    now = datetime.now(UTC)
+    if last_good is None or every_s < _DAY_S:
+        return now
+    return max(now, datetime.fromisoformat(last_good.started_at) + timedelta(seconds=every_s))

@@ -65,8 +65,6 @@ async def _archive(context: Context, connection: Connection) -> str:
     first_kept = months.before(Month.of(context.wall_us()), context.config.storage.keep_months)
     if context.flavour is Flavour.TIMESCALEDB:
         return "TimescaleDB keeps what is old in its columnstore"
-    # What these months still owe to the rollups, first.
-    await refresh_all(connection)
     return _named("archived", await months.archive(connection, first_kept))
 
 

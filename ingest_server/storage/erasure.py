@@ -75,9 +75,7 @@ async def survey(connection: Connection, scope: Scope) -> list[Affected]:
         row = await cursor.fetchone()
         if row is not None:
             raise NoSuchThing(row[0])
-        months = [
-            composed.Identifier("archive", table) for table in await _archived(connection) if "rollup" not in table
-        ]
+        months = [composed.Identifier(*table) for table in await _archived(connection) if "rollup" not in table[1]]
         found: dict[str, Affected] = {}
         for table in (composed.Identifier("iot_service", "sensor_readings"), *months):
             cursor = await connection.execute(
@@ -205,23 +203,23 @@ def _named(scope: Scope) -> dict[str, object]:
     }
 
 
-async def _archived(connection: Connection) -> list[str]:
-    cursor = await connection.execute(
-        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = to_regnamespace('archive') AND c.relkind = 'r'"
-        " AND c.relname ~ '^(sensor_readings|rollup_1m)_[0-9]{4}_[0-9]{2}$' ORDER BY 1"
-    )
-    return [row[0] for row in await cursor.fetchall()]
+async def _archived(connection: Connection) -> list[tuple[str, str]]:
+    """Schema and table of each month that has left its parent, or is about to: the parent does not show it any more."""
+    cursor = await connection.execute(sql("months_apart"))
+    return [(row[0], row[1]) for row in await cursor.fetchall()]
 
 
-async def _erase_archived(connection: Connection, table: str, erasure_id: UUID) -> int:
+async def _erase_archived(connection: Connection, table: tuple[str, str], erasure_id: UUID) -> int:
     """From one archived month; how many readings."""
-    is_rollup = table.startswith("rollup_1m")
+    is_rollup = table[1].startswith("rollup_1m")
     time = composed.SQL("r.bucket + interval '1 minute' > e.from_at AND r.bucket < e.to_at") if is_rollup else None
     statement = composed.SQL(
-        "DELETE FROM archive.{} r USING iot_service.erased_intervals e"
+        "DELETE FROM {} r USING iot_service.erased_intervals e"
         " JOIN iot_service.iot_devices v ON v.site = e.site AND (e.device IS NULL OR v.device = e.device)"
         " JOIN iot_service.series s USING (device_id)"
         " WHERE e.erasure_id = %s AND r.series_id = s.series_id AND {}"
-    ).format(composed.Identifier(table), time or composed.SQL("r.recorded_at >= e.from_at AND r.recorded_at < e.to_at"))
+    ).format(
+        composed.Identifier(*table), time or composed.SQL("r.recorded_at >= e.from_at AND r.recorded_at < e.to_at")
+    )
     cursor = await connection.execute(statement, (erasure_id,))
     return 0 if is_rollup else cursor.rowcount

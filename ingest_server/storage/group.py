@@ -62,6 +62,11 @@ class Entry:
     def key(self) -> Key:
         return self.gateway_id, self.envelope.epoch
 
+    @property
+    def has_erased(self) -> bool:
+        """Whether an erasure forbids some of its readings."""
+        return any(r.reason == ERASED for r in self.rejections)
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -245,7 +250,8 @@ async def _quarantine(
 ) -> int:
     """Enters what is to be quarantined, as far as there is room; how many readings found none."""
     rejected = [(entry, rejection) for entry in entries for rejection in entry.rejections]
-    keepable = [(entry, rejection) for entry, rejection in rejected if rejection.reason != ERASED]
+    # An entry of quarantine is a whole batch: of one with erased readings nothing may be kept.
+    keepable = [(entry, rejection) for entry, rejection in rejected if not entry.has_erased]
     kept = await keep(connection, [_candidate(entry, rejection) for entry, rejection in keepable], bound)
     full: dict[Key, list[tuple[int, Rejection]]] = {}
     for (entry, rejection), entered in zip(keepable, kept, strict=True):
@@ -255,10 +261,10 @@ async def _quarantine(
             full.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
     erased: dict[Key, list[tuple[int, Rejection]]] = {}
     for entry, rejection in rejected:
-        if rejection.reason == ERASED:
+        if entry.has_erased:
             erased.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
     if erased:
-        readings = sum(r.readings for found in erased.values() for _, r in found)
+        readings = sum(r.readings for _, r in rejected if r.reason == ERASED)
         await connection.execute(sql("count_refused"), {"readings": readings})
     await _drop(connection, claims, erased, ERASED)
     return await _drop(connection, claims, full, "quarantine_bound")

@@ -7,6 +7,7 @@ each of them: `NNNN_name.native.sql`, `NNNN_name.timescaledb.sql`.
 import asyncio
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -119,16 +120,32 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
             if step.applied_at is not None and to is not None and step.migration.version > to:
                 await _retried(connection, step.migration, back=True)
                 done.append(step.migration)
-        if done and (to is None or to >= _KEEPS_OBJECTS):
-            await drift.record(connection)
-            # TimescaleDB runs its jobs as the hypertable's owner, who must be able to log in.
-            if flavour is Flavour.NATIVE:
-                async with transaction(connection):
-                    await connection.execute(sql("hand_to_admin"))
+        if to is None or to >= _KEEPS_OBJECTS:
+            await _finish(connection, flavour, changed=bool(done))
     finally:
-        with translated():
+        # Else it would take the place of what went wrong: on such a connection the lock ends with it.
+        with suppress(psycopg.Error):
             await connection.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
     return done
+
+
+async def _finish(connection: Connection, flavour: Flavour, *, changed: bool) -> None:
+    """What is due after the steps: also where an earlier call died before it, or an administrator made a role since."""
+    with translated():
+        cursor = await connection.execute(sql("may_finish"))
+        row = await cursor.fetchone()
+    assert row is not None
+    owns, grants, has_objects = row
+    if not owns:
+        return
+    if changed or not has_objects:
+        await drift.record(connection)
+    async with transaction(connection):
+        if grants:
+            await connection.execute("SELECT iot_service.grant_roles()")
+        # TimescaleDB runs its jobs as the hypertable's owner, who must be able to log in.
+        if flavour is Flavour.NATIVE:
+            await connection.execute(sql("hand_to_admin"))
 
 
 async def _make_book(connection: Connection) -> None:

@@ -18,7 +18,7 @@ from gateway.link.backoff import FullJitter
 from ingest_server.errors import StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.partitions import Month
-from ingest_server.storage.rollups import lock_rollups
+from ingest_server.storage.rollups import lock_rollups, refresh_all
 
 # Readings last: while their minutes are there, nothing has been taken away yet.
 _PARENTS = ("rollup_1m", "sensor_readings")
@@ -41,18 +41,30 @@ async def archive(connection: Connection, first_kept: Month) -> list[Month]:
     for month in await _months(connection, "iot_service"):
         if month >= first_kept:
             continue
-        async with transaction(connection):
-            # From here on nobody computes its rollups again: without readings they would vanish.
-            await lock_rollups(connection)
-            await connection.execute(
-                "UPDATE iot_service.raw_horizon SET begins = %(next)s WHERE begins < %(next)s",
-                {"next": month.next().start},
-            )
+        await _advance_horizon(connection, month)
         for parent in _PARENTS:
             await _detach(connection, parent, month)
         await _retried(partial(_move, connection, month))
         moved.append(month)
     return moved
+
+
+async def _advance_horizon(connection: Connection, month: Month) -> None:
+    """From here on nobody computes the month's rollups again: without readings they would vanish."""
+    this = {"next": month.next().start}
+    while True:
+        async with transaction(connection):
+            await lock_rollups(connection)
+            # What changed there since, by an erasure for instance, the rollups still have to follow.
+            cursor = await connection.execute(
+                "SELECT FROM iot_service.rollup_log WHERE from_at < %(next)s LIMIT 1", this
+            )
+            if cursor.rowcount == 0:
+                await connection.execute(
+                    "UPDATE iot_service.raw_horizon SET begins = %(next)s WHERE begins < %(next)s", this
+                )
+                return
+        await refresh_all(connection)
 
 
 async def drop(connection: Connection, first_kept: Month) -> list[Month]:

@@ -83,4 +83,6 @@ async def _derive_day(connection: Connection, site: str, day: date, slots: Slots
 
 async def lock_patterns(connection: Connection) -> None:
     """Holds off derivations until the caller's transaction ends. Before any of their rows or marks is touched."""
+    # A refresh of the rollups may hold a day's mark for long; nobody who reads or writes waits for either.
+    await connection.execute("SET LOCAL lock_timeout = 0")
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (PATTERNS_LOCK,))

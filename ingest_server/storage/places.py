@@ -19,7 +19,8 @@ async def place(
     Raises NoSuchThing.
     """
     async with transaction(connection):
-        device_id = await _device(connection, site, device)
+        await lock_rollups(connection)
+        (device_id,) = await _devices(connection, site, device)
         await _place(connection, site, device_id, zone, position, since)
 
 
@@ -29,7 +30,8 @@ async def replace(connection: Connection, site: str, old: str, new: str, at: dat
     Raises NoSuchThing, also where that would make a circle or a fork.
     """
     async with transaction(connection):
-        old_id, new_id = await _device(connection, site, old), await _device(connection, site, new)
+        await lock_rollups(connection)
+        old_id, new_id = await _devices(connection, site, old, new)
         # One at a time: two that each see nothing of the other could make a circle.
         await connection.execute("LOCK TABLE iot_service.device_successions IN SHARE ROW EXCLUSIVE MODE")
         cursor = await connection.execute(sql("succession_conflict"), {"old": old_id, "new": new_id, "at": at})
@@ -111,12 +113,16 @@ async def _place(
     )
 
 
-async def _device(connection: Connection, site: str, device: str) -> int:
+async def _devices(connection: Connection, site: str, *devices: str) -> list[int]:
+    """Their numbers, locked in order of these, as whoever registers devices does: after the rollups, whose refresh has
+    the marks of days that a new place sets."""
     cursor = await connection.execute(
-        "SELECT device_id FROM iot_service.iot_devices WHERE site = %s AND device = %s FOR NO KEY UPDATE",
-        (site, device),
+        "SELECT device, device_id FROM iot_service.iot_devices WHERE site = %s AND device = ANY(%s)"
+        " ORDER BY device_id FOR NO KEY UPDATE",
+        (site, list(devices)),
     )
-    row = await cursor.fetchone()
-    if row is None:
-        raise NoSuchThing(f"no device {device} at site {site}; see `heal7-iot devices list`")
-    return int(row[0])
+    found: dict[str, int] = dict(await cursor.fetchall())
+    for device in devices:
+        if device not in found:
+            raise NoSuchThing(f"no device {device} at site {site}; see `heal7-iot devices list`")
+    return [found[device] for device in devices]

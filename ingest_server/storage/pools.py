@@ -36,11 +36,14 @@ class Pool:
         self._free = asyncio.Semaphore(options.max_connections)
         self._idle: list[tuple[Connection, float]] = []
 
-    async def open(self) -> Connection:
-        """A connection to be kept; given back by `close`. Raises StorageUnavailable."""
+    async def open(self, *, patient: bool = False) -> Connection:
+        """A connection to be kept; given back by `close`. Raises StorageUnavailable.
+
+        patient: waits for as long as others need all of them.
+        """
         o = self._options
         try:
-            async with asyncio.timeout(_WAIT_S):
+            async with asyncio.timeout(None if patient else _WAIT_S):
                 await self._free.acquire()
         except TimeoutError as error:
             raise StorageUnavailable(f"all {o.max_connections} connections for {o.purpose} are in use") from error

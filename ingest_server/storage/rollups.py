@@ -5,6 +5,7 @@ statement: whatever an entry tells of is visible by then, and what is committed 
 are these entries deleted, in the same transaction: whoever reads sees all of it or nothing.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from ingest_server.storage.connection import Connection, sql, transaction, translated
@@ -16,6 +17,8 @@ ROLLUPS_LOCK = 0x48454102
 
 MOST_ENTRIES = 2_000
 """Of the log, in one transaction."""
+
+_ASK_EVERY_S = 0.2
 
 _NATIVE_STEPS = ("refresh_minutes", "refresh_hours", "refresh_days")
 _DAYS = ("refresh_site_days",)
@@ -34,24 +37,45 @@ class Refreshed:
 
 async def refresh(connection: Connection, most: int = MOST_ENTRIES) -> Refreshed:
     """Works off the oldest entries of the log. Raises StorageError; what it had begun is then undone."""
-    aggregates = await recorded(connection) is Flavour.TIMESCALEDB
-    entries: list[int] = []
-    if aggregates:
-        # Its procedure has transactions of its own. The entries stay until the days are computed: what dies in between
-        # is done again.
+    if await recorded(connection) is not Flavour.TIMESCALEDB:
+        return await _refresh(connection, most, (*_NATIVE_STEPS, *_DAYS), None)
+    # Its procedure has transactions of its own: the lock is the session's meanwhile. The entries stay until the days
+    # are computed: what dies in between is done again.
+    await _lock_session(connection)
+    try:
         with translated():
             entries = await _take(connection, most)
         await refresh_aggregates(connection, entries)
+        return await _refresh(connection, most, _DAYS, entries)
+    finally:
+        if not connection.closed:
+            with translated():
+                await connection.execute("SELECT pg_advisory_unlock(%s)", (ROLLUPS_LOCK,))
+
+
+async def _lock_session(connection: Connection) -> None:
+    """`lock_rollups`, until the session gives it back. Asks again and again: a wait would need a timeout of its own."""
+    with translated():
+        while True:
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (ROLLUPS_LOCK,))
+            row = await cursor.fetchone()
+            if row is not None and row[0]:
+                return
+            await asyncio.sleep(_ASK_EVERY_S)
+
+
+async def _refresh(connection: Connection, most: int, steps: tuple[str, ...], entries: list[int] | None) -> Refreshed:
+    """entries: those that the steps below have been taken for; None: the oldest ones."""
     async with transaction(connection):
         await lock_rollups(connection)
-        if not aggregates:
+        if entries is None:
             entries = await _take(connection, most)
         if not entries:
             return Refreshed(0, more=False)
         await connection.execute(_PLAN)
         await connection.execute(sql("rollups_dirty_table"))
         await connection.execute(sql("rollups_mark"), {"entries": entries})
-        for step in _DAYS if aggregates else (*_NATIVE_STEPS, *_DAYS):
+        for step in steps:
             await connection.execute(sql(step))
         await connection.execute("DELETE FROM iot_service.rollup_log WHERE entry_id = ANY(%s)", (entries,))
     return Refreshed(len(entries), more=len(entries) == most)
@@ -77,7 +101,9 @@ async def backlog(connection: Connection) -> int:
 
 
 async def lock_rollups(connection: Connection) -> None:
-    """Holds off refreshes until the caller's transaction ends."""
+    """Holds off refreshes until the caller's transaction ends. Waits for one that runs, however long it takes."""
+    # Not the timeout of a step that others queue behind: nobody who reads or writes waits for this lock.
+    await connection.execute("SET LOCAL lock_timeout = 0")
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ROLLUPS_LOCK,))
 
 

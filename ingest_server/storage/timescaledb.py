@@ -15,18 +15,14 @@ _DIRECT_COMPRESS = (2, 28, 1)
 
 _MOST_WINDOWS = 50
 
-_LOOK_BACK_DAYS = 7
-# What TimescaleDB's own policies refresh again: more is ours to do, out of the log.
-
 
 @dataclass(frozen=True, slots=True)
 class TimescaleOptions:
-    """chunk_days: width of new chunks. columnstore_after_days: age at which a chunk becomes columns. direct_compress:
-    COPY straight into columns. keep_days: age at which readings are dropped."""
+    """chunk_days: width of new chunks. columnstore_after_days: age at which a chunk becomes columns. keep_days: at
+    which readings are dropped."""
 
     chunk_days: int = 1
     columnstore_after_days: int = 7
-    direct_compress: bool = False
     keep_days: int = 1_095
 
 
@@ -45,19 +41,6 @@ class _Policy:
         return f"{self.days(options)} days"
 
 
-def _refresh(relation: str, end_offset: str, every: str) -> _Policy:
-    return _Policy(
-        f"iot_service.{relation}",
-        "policy_refresh_continuous_aggregate",
-        "start_offset",
-        # Never back to where chunks are dropped: the aggregate would forget them.
-        lambda options: min(_LOOK_BACK_DAYS, options.keep_days // 2),
-        "SELECT add_continuous_aggregate_policy(%(relation)s::regclass, start_offset => %(wanted)s::interval,"
-        f" end_offset => interval '{end_offset}', schedule_interval => interval '{every}')",
-        "SELECT remove_continuous_aggregate_policy(%(relation)s::regclass, if_exists => true)",
-    )
-
-
 def _retention(relation: str) -> _Policy:
     return _Policy(
         f"iot_service.{relation}",
@@ -71,6 +54,8 @@ def _retention(relation: str) -> _Policy:
     )
 
 
+# None refreshes: the log tells of every change, and refreshes that overlap have failed, or made a bucket twice, on
+# several versions (TimescaleDB's issues 9221, 9571, 10219).
 _POLICIES = (
     _Policy(
         "iot_service.sensor_readings",
@@ -80,9 +65,6 @@ _POLICIES = (
         "CALL add_columnstore_policy(%(relation)s::regclass, after => %(wanted)s::interval)",
         "CALL remove_columnstore_policy(%(relation)s::regclass, if_exists => true)",
     ),
-    _refresh("rollup_1m", "1 minute", "5 minutes"),
-    _refresh("rollup_1h", "1 hour", "30 minutes"),
-    _refresh("rollup_1d", "1 day", "6 hours"),
     _retention("sensor_readings"),
     _retention("rollup_1m"),
 )
@@ -148,6 +130,11 @@ async def apply_policies(connection: Connection, options: TimescaleOptions) -> l
 async def refresh_aggregates(connection: Connection, entries: list[int]) -> None:
     """Refreshes what entries of the log tell of, level by level. Not within a transaction: TimescaleDB forbids it."""
     with translated():
+        cursor = await connection.execute(
+            "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'timescaledb'"
+        )
+        row = await cursor.fetchone()
+        assert row is not None
         cursor = await connection.execute(sql("rollups_windows"), {"entries": entries})
         windows = await cursor.fetchall()
         if len(windows) > _MOST_WINDOWS:
@@ -156,7 +143,8 @@ async def refresh_aggregates(connection: Connection, entries: list[int]) -> None
         for level in ("rollup_1m", "rollup_1h", "rollup_1d"):
             for from_at, to_at in windows:
                 await connection.execute(
-                    f"CALL refresh_continuous_aggregate('iot_service.{level}', %s, %s)".encode(), (from_at, to_at)
+                    f"CALL {row[0]}.refresh_continuous_aggregate('iot_service.{level}', %s, %s)".encode(),
+                    (from_at, to_at),
                 )
 
 

@@ -360,7 +360,10 @@ def chooser(order: Sequence[int]) -> Callable[[int], int]:
 
 async def hear(database: Database, gateway: Gateway, holds_nothing_of: int) -> None:
     """Three heartbeats: the first notices that something is missing, the next presumes it lost."""
-    writer = await Writer.open(writer_options(database))
+    try:
+        writer = await Writer.open(writer_options(database))
+    except StorageUnavailable:
+        return
     try:
         number = await writer.catalogue.gateway_id(gateway.name)
         for beat in range(3):

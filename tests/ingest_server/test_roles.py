@@ -62,6 +62,7 @@ READER_CANNOT = [
     "SELECT iot_service.grant_roles()",
     "SELECT payload FROM iot_service.quarantine",
     "SELECT * FROM iot_service.quarantine",
+    "SELECT * FROM iot_service.erasures",
     "CREATE TABLE iot_service.mine (a integer)",
     f"{INTO}.rollup_log (from_at, to_at, series_ids) VALUES (now(), now(), '{{1}}')",
     "SELECT * FROM platform.orders",

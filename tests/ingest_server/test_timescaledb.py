@@ -25,11 +25,8 @@ from tests.ingest_server.line import DAY, NOW_US, SECOND, books_of, data, readin
 from tests.ingest_server.rollup_oracle import brute_force, stored, us_of
 from tests.peers.postgres import Database
 
-FIVE_POLICIES = {
+OUR_POLICIES = {
     ("policy_compression", "sensor_readings"),
-    ("policy_refresh_continuous_aggregate", "rollup_1m"),
-    ("policy_refresh_continuous_aggregate", "rollup_1h"),
-    ("policy_refresh_continuous_aggregate", "rollup_1d"),
     ("policy_retention", "sensor_readings"),
     ("policy_retention", "rollup_1m"),
 }
@@ -155,28 +152,19 @@ async def test_what_nobody_has_refreshed_yet_shows_in_real_time(migrated_timesca
 async def test_policies_become_what_the_configuration_says(migrated_timescale: Database) -> None:
     async with connected(migrated_timescale) as connection:
         changed = await apply_policies(connection, TimescaleOptions())
-        assert set(policies(migrated_timescale)) == FIVE_POLICIES
-        assert len(changed) == len(FIVE_POLICIES)
+        assert set(policies(migrated_timescale)) == OUR_POLICIES
+        assert len(changed) == len(OUR_POLICIES)
         assert await apply_policies(connection, TimescaleOptions()) == []
         changed = await apply_policies(
             connection, TimescaleOptions(chunk_days=7, columnstore_after_days=30, keep_days=100)
         )
-        assert set(policies(migrated_timescale)) == FIVE_POLICIES
-        assert len(changed) == 4  # chunks, columnstore, two retentions; refreshes look back as before
+        assert set(policies(migrated_timescale)) == OUR_POLICIES
+        assert len(changed) == 4  # chunks, columnstore, two retentions
         assert policies(migrated_timescale)["policy_compression", "sensor_readings"]["compress_after"] == "30 days"
         assert policies(migrated_timescale)["policy_retention", "rollup_1m"]["drop_after"] == "100 days"
         assert migrated_timescale.one(
             "SELECT time_interval FROM timescaledb_information.dimensions WHERE hypertable_name = 'sensor_readings'"
         ) == timedelta(days=7)
-
-
-@pytest.mark.parametrize("keep_days", [1_095, 30])
-async def test_no_policy_refreshes_what_retention_drops(migrated_timescale: Database, keep_days: int) -> None:
-    async with connected(migrated_timescale) as connection:
-        await apply_policies(connection, TimescaleOptions(keep_days=keep_days))
-    for (kind, _), config in policies(migrated_timescale).items():
-        if kind == "policy_refresh_continuous_aggregate":
-            assert int(config["start_offset"].split()[0]) < keep_days
 
 
 async def test_retention_drops_readings_and_leaves_hours_and_days(migrated_timescale: Database) -> None:
@@ -206,7 +194,7 @@ async def test_policies_run_as_jobs(migrated_timescale: Database) -> None:
     await settle(migrated_timescale, data(0))
     async with connected(migrated_timescale) as connection:
         await apply_policies(connection, TimescaleOptions())
-        for kind, relation in sorted(FIVE_POLICIES):
+        for kind, relation in sorted(OUR_POLICIES):
             run_job(migrated_timescale, kind, relation)
         assert await failed_jobs(connection) == []
 

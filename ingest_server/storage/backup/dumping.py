@@ -235,7 +235,7 @@ class _Dump:
 
     def _archived(self) -> list[tuple[_Part, int]]:
         parts = []
-        for schema, table, columns, rows in self._rows(sql("backup_archived")):
+        for schema, table, columns, rows in self._rows(sql("months_apart")):
             if self._with_archive:
                 parts.append(
                     (_Part(f"archive.{table}.copy.zst", schema, table, tuple(columns), archived=True), int(rows))
@@ -281,7 +281,7 @@ def _snapshot(connection: BlockingConnection, with_archive: bool) -> Iterator[No
             composed.Identifier("iot_service", t.name) for t in chosen(_tables(connection), (*KEPT, *BEFORE_HORIZON))
         ]
         if with_archive:
-            archived = connection.execute(sql("backup_archived")).fetchall()
+            archived = connection.execute(sql("months_apart")).fetchall()
             names += [composed.Identifier(schema, table) for schema, table, *_ in archived]
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Of the transaction: these leave with it. A SELECT in their place would take the snapshot before the locks.

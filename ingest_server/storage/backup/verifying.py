@@ -62,7 +62,7 @@ async def verify_backup(path: Path, dsn: str | None, progress: Progress) -> Veri
             await restore(connection, backup, progress, wanted=Wanted.NATIVE, to_newest=False)
             with translated():
                 comparisons += await _compare(connection, backup)
-            await migrate(connection)
+            await migrate(connection, wanted=Wanted.NATIVE)
             comparisons.append(Comparison("schema brought to the newest version", ()))
     return Verified(path, dsn is not None and not faults, tuple(comparisons), left_behind)
 

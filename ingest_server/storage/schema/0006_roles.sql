@@ -1,9 +1,15 @@
--- Each role gets what it needs and nothing else. What a partition holds is asked for through its parent.
+-- Each role gets what it needs and nothing else.
 CREATE FUNCTION iot_service.grant_roles() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE readable text;
 BEGIN
+    -- Not a month's own table: it is asked for through its parent.
+    SELECT string_agg(format('iot_service.%I', relname), ', ') INTO readable
+      FROM pg_class
+     WHERE relnamespace = 'iot_service'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition
+       AND relname !~ '_[0-9]{4}_[0-9]{2}$';
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_ingest') THEN
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_ingest;
-        GRANT SELECT ON ALL TABLES IN SCHEMA iot_service TO iot_ingest;
+        EXECUTE format('GRANT SELECT ON %s TO iot_ingest', readable);
         GRANT INSERT ON iot_service.sensor_readings, iot_service.series, iot_service.series_profiles TO iot_ingest;
         GRANT INSERT, UPDATE ON iot_service.gateways, iot_service.iot_devices, iot_service.series_latest,
             iot_service.ledger_archive, iot_service.data_gaps TO iot_ingest;
@@ -19,17 +25,21 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_reader') THEN
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_reader;
-        GRANT SELECT ON ALL TABLES IN SCHEMA iot_service TO iot_reader;
-        -- What gateways sent and nobody could read may hold anything.
-        REVOKE ALL ON iot_service.quarantine FROM iot_reader;
+        EXECUTE format('GRANT SELECT ON %s TO iot_reader', readable);
+        -- What gateways sent and nobody could read may hold anything; who asked to be forgotten is nobody's business.
+        REVOKE ALL ON iot_service.quarantine, iot_service.erasures, iot_service.erased_intervals FROM iot_reader;
         GRANT SELECT (quarantine_id, received_at, gateway_id, epoch, seq, reason, detail, readings, released, replayed_at)
             ON iot_service.quarantine TO iot_reader;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_admin') THEN
         GRANT ALL ON SCHEMA iot_service TO iot_admin;
-        GRANT ALL ON ALL TABLES IN SCHEMA iot_service TO iot_admin;
+        EXECUTE format('GRANT ALL ON %s TO iot_admin', readable);
         GRANT ALL ON ALL SEQUENCES IN SCHEMA iot_service TO iot_admin;
         GRANT ALL ON ALL FUNCTIONS IN SCHEMA iot_service TO iot_admin;
+        IF to_regnamespace('archive') IS NOT NULL
+           AND has_schema_privilege('archive', 'CREATE WITH GRANT OPTION') THEN
+            GRANT USAGE, CREATE ON SCHEMA archive TO iot_admin;
+        END IF;
     END IF;
 END $$;
 REVOKE ALL ON FUNCTION iot_service.grant_roles FROM PUBLIC;
