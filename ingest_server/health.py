@@ -25,9 +25,19 @@ _UNKNOWN: dict[str, object] = {"rollup_log_entries": None, "failed_jobs": None}
 
 async def report(path: Path | None, source: MqttSource, counters: Counters, read: Pool) -> None:
     """Until cancelled. path: where the JSON goes, if anywhere."""
+    storage = dict(_UNKNOWN)
+    # Beside it: a database that is away must not hold up what is said of the line.
+    watching = asyncio.create_task(_watch_storage(read, storage), name="storage health")
+    try:
+        await _report(path, source, counters, storage)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _report(path: Path | None, source: MqttSource, counters: Counters, storage: dict[str, object]) -> None:
     watchdog = Watchdog({"groups": _STALL_S}, time.monotonic())
     moved, logged_s, told = 0, time.monotonic(), ""
-    stored_s, storage = 0.0, _UNKNOWN
     while True:
         now = time.monotonic()
         # Only work that waits and does not move is a stall: without batches there is no progress to make, and an
@@ -37,9 +47,6 @@ async def report(path: Path | None, source: MqttSource, counters: Counters, read
             watchdog.progress("groups", now)
         for stalled in watchdog.feed(now):
             log.error("no progress in %s for %d s", stalled, _STALL_S)
-        if now >= stored_s:
-            stored_s = now + _STORAGE_EVERY_S
-            storage = await _storage(read)
         snapshot = health(source, counters) | storage
         if path is not None:
             try:
@@ -67,6 +74,12 @@ def health(source: MqttSource, counters: Counters) -> dict[str, object]:
         "commit_latency_ms_p50": None if p50 is None else round(p50, 3),
         "commit_latency_ms_p99": None if p99 is None else round(p99, 3),
     }
+
+
+async def _watch_storage(read: Pool, storage: dict[str, object]) -> None:
+    while True:
+        storage.update(await _storage(read))
+        await asyncio.sleep(_STORAGE_EVERY_S)
 
 
 async def _storage(read: Pool) -> dict[str, object]:
