@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import TupleRow
 
-from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.connection import Connection, sql, translated
 from ingest_server.storage.places import NoSuchThing
 
 _HOUR = timedelta(hours=1)
@@ -240,9 +240,7 @@ def _next_hour(at: datetime) -> datetime:
 
 
 async def _rows(connection: Connection, name: str, values: Mapping[str, Any]) -> list[TupleRow]:
-    async with transaction(connection):
-        # Over years of partitions the estimates are high, and compiling a query would take longer than answering it.
-        await connection.execute("SET LOCAL jit = off")
+    with translated():
         # Thousands of rows: as text, both ends would spend longer on their numbers than the query takes.
         async with connection.cursor(binary=True) as cursor:
             await cursor.execute(sql(name), values)

@@ -20,8 +20,22 @@ MOST_ENTRIES = 2_000
 
 _ASK_EVERY_S = 0.2
 
-_NATIVE_STEPS = ("refresh_minutes", "refresh_hours", "refresh_days")
-_DAYS = ("refresh_site_days",)
+
+def _level(level: str, below: str, width: str) -> bytes:
+    names = {b"{level}": level, b"{below}": below, b"{width}": width}
+    statement = sql("refresh_level")
+    for placeholder, name in names.items():
+        statement = statement.replace(placeholder, name.encode())
+    return statement
+
+
+_DAYS = (sql("refresh_site_days"),)
+_NATIVE_STEPS = (
+    sql("refresh_minutes"),
+    _level("rollup_1h", "rollup_1m", "1 hour"),
+    _level("rollup_1d", "rollup_1h", "1 day"),
+    *_DAYS,
+)
 
 # The plan is known: few ranges, each found in an index. Statistics of a month that has just begun say otherwise.
 _PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off"
@@ -38,7 +52,7 @@ class Refreshed:
 async def refresh(connection: Connection, most: int = MOST_ENTRIES) -> Refreshed:
     """Works off the oldest entries of the log. Raises StorageError; what it had begun is then undone."""
     if await recorded(connection) is not Flavour.TIMESCALEDB:
-        return await _refresh(connection, most, (*_NATIVE_STEPS, *_DAYS), None)
+        return await _refresh(connection, most, _NATIVE_STEPS, None)
     # Its procedure has transactions of its own: the lock is the session's meanwhile. The entries stay until the days
     # are computed: what dies in between is done again.
     await _lock_session(connection)
@@ -64,7 +78,7 @@ async def _lock_session(connection: Connection) -> None:
             await asyncio.sleep(_ASK_EVERY_S)
 
 
-async def _refresh(connection: Connection, most: int, steps: tuple[str, ...], entries: list[int] | None) -> Refreshed:
+async def _refresh(connection: Connection, most: int, steps: tuple[bytes, ...], entries: list[int] | None) -> Refreshed:
     """entries: those that the steps below have been taken for; None: the oldest ones."""
     async with transaction(connection):
         await lock_rollups(connection)
@@ -76,7 +90,7 @@ async def _refresh(connection: Connection, most: int, steps: tuple[str, ...], en
         await connection.execute(sql("rollups_dirty_table"))
         await connection.execute(sql("rollups_mark"), {"entries": entries})
         for step in steps:
-            await connection.execute(sql(step))
+            await connection.execute(step)
         await connection.execute("DELETE FROM iot_service.rollup_log WHERE entry_id = ANY(%s)", (entries,))
     return Refreshed(len(entries), more=len(entries) == most)
 

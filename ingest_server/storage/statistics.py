@@ -3,11 +3,9 @@
 from ingest_server.storage.connection import Connection, sql, translated
 
 
-async def analyze(connection: Connection) -> list[str]:
-    """Analyzes each parent; their names."""
+async def analyze(connection: Connection) -> None:
+    """Analyzes each parent."""
     with translated():
         cursor = await connection.execute(sql("partitioned_parents"))
-        parents = [row[0] for row in await cursor.fetchall()]
-        for parent in parents:
+        for (parent,) in await cursor.fetchall():
             await connection.execute(f"ANALYZE {parent}".encode())
-    return parents

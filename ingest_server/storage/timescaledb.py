@@ -103,26 +103,21 @@ async def require_direct_compress(connection: Connection) -> None:
 async def apply_policies(connection: Connection, options: TimescaleOptions) -> list[str]:
     """Brings TimescaleDB's own jobs to what the options say; what was changed. May be repeated."""
     changed = []
-    days = {
-        "chunk_days": options.chunk_days,
-        "columnstore_days": options.columnstore_after_days,
-        "keep_days": options.keep_days,
-    }
     async with transaction(connection):
         await connection.execute(sql("find_timescaledb"))
-        cursor = await connection.execute(sql("set_chunk_interval"), days)
+        cursor = await connection.execute(sql("set_chunk_interval"), {"chunk_days": options.chunk_days})
         if cursor.rowcount:
             changed.append("chunk interval")
         for policy in _POLICIES:
-            values = {**days, "relation": policy.relation}
+            values = {"relation": policy.relation, "wanted": policy.interval(options)}
             cursor = await connection.execute(
                 sql("policy_stands"),
-                {**values, "kind": policy.kind, "key": policy.key, "wanted": policy.interval(options)},
+                {**values, "kind": policy.kind, "key": policy.key},
             )
             if cursor.rowcount:
                 continue
-            await connection.execute(policy.remove, values)
-            await connection.execute(policy.add, {**values, "wanted": policy.interval(options)})
+            await connection.execute(policy.remove, {"relation": policy.relation})
+            await connection.execute(policy.add, values)
             changed.append(f"{policy.kind} of {policy.relation}")
     return changed
 

@@ -2,30 +2,30 @@
 WITH spans AS MATERIALIZED (
     SELECT series_id, lower(span) AS from_at, upper(span) AS to_at
       FROM (SELECT series_id,
-                   range_agg(tstzrange(date_bin('1 hour', from_at, 'epoch'),
-                                       date_bin('1 hour', to_at - interval '1 microsecond', 'epoch') + interval '1 hour')) AS spans
+                   range_agg(tstzrange(date_bin('{width}', from_at, 'epoch'),
+                                       date_bin('{width}', to_at - interval '1 microsecond', 'epoch') + interval '{width}')) AS spans
               FROM pg_temp.dirty GROUP BY series_id) m, unnest(m.spans) AS span
 ), computed AS MATERIALIZED (
     SELECT d.series_id, c.*
       FROM spans d
      CROSS JOIN LATERAL (
-        SELECT date_bin('1 hour', r.bucket, 'epoch') AS bucket, sum(r.total) AS total, sum(r.readings)::bigint AS readings,
+        SELECT date_bin('{width}', r.bucket, 'epoch') AS bucket, sum(r.total) AS total, sum(r.readings)::bigint AS readings,
                min(r.minimum) AS minimum, max(r.maximum) AS maximum,
                (array_agg(r.first ORDER BY r.bucket))[1] AS first, (array_agg(r.last ORDER BY r.bucket DESC))[1] AS last
-          FROM iot_service.rollup_1m r
+          FROM iot_service.{below} r
          WHERE r.series_id = d.series_id AND r.bucket >= d.from_at AND r.bucket < d.to_at
          GROUP BY 1) c
 ), gone AS (
-    DELETE FROM iot_service.rollup_1h g
+    DELETE FROM iot_service.{level} g
      USING (SELECT f.series_id, f.bucket
               FROM spans d
-             CROSS JOIN LATERAL (SELECT o.series_id, o.bucket FROM iot_service.rollup_1h o
+             CROSS JOIN LATERAL (SELECT o.series_id, o.bucket FROM iot_service.{level} o
                                   WHERE o.series_id = d.series_id AND o.bucket >= d.from_at AND o.bucket < d.to_at
                                  OFFSET 0) f
              WHERE NOT EXISTS (SELECT FROM computed c WHERE c.series_id = f.series_id AND c.bucket = f.bucket)) f
      WHERE g.series_id = f.series_id AND g.bucket = f.bucket
 )
-INSERT INTO iot_service.rollup_1h AS r
+INSERT INTO iot_service.{level} AS r
        (series_id, bucket, total, readings, minimum, maximum, first, last)
 SELECT series_id, bucket, total, readings, minimum, maximum, first, last FROM computed ORDER BY series_id, bucket
 ON CONFLICT (series_id, bucket) DO UPDATE
