@@ -28,7 +28,7 @@ from ingest_server.commands.moments import parsed, past
 from ingest_server.storage import erasure, erasure_journal
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.erasure import Affected, Scope
-from ingest_server.storage.rollups import backlog, refresh
+from ingest_server.storage.rollups import backlog, refreshes
 
 app = typer.Typer(no_args_is_help=True, help="Remove readings on request, for good.")
 
@@ -174,11 +174,8 @@ async def _carry_out(connection: Connection, erasures: list[UUID], *, show_progr
             removed += await erasure.carry_out(connection, erasure_id)
             bar.advance(removing)
         rollups = bar.add_task("rollups", total=await backlog(connection))
-        more = True
-        while more:
-            refreshed = await refresh(connection)
-            bar.advance(rollups, refreshed.entries)
-            more = refreshed.more
+        async for entries in refreshes(connection):
+            bar.advance(rollups, entries)
     return removed
 
 

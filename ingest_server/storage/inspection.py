@@ -7,6 +7,7 @@ from pathlib import Path
 from ingest_server.storage import drift, job_runs, timescaledb
 from ingest_server.storage.connection import Connection, sql, translated
 from ingest_server.storage.flavour import Flavour, recorded
+from ingest_server.storage.rollups import backlog
 
 _LEAST_DAYS = 30.0
 _LEAST_SHARE = 0.10
@@ -79,10 +80,7 @@ async def _jobs(connection: Connection) -> Finding:
 
 
 async def _log(connection: Connection) -> Finding:
-    with translated():
-        cursor = await connection.execute("SELECT count(*) FROM iot_service.rollup_log")
-        row = await cursor.fetchone()
-    waiting = 0 if row is None else int(row[0])
+    waiting = await backlog(connection)
     # More than a day's worth at one entry a second: nobody refreshes.
     return Finding("rollups", waiting < 100_000, f"{waiting} entries of the log wait")
 

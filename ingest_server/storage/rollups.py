@@ -6,6 +6,7 @@ are these entries deleted, in the same transaction: whoever reads sees all of it
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from ingest_server.storage.connection import Connection, sql, transaction, translated
@@ -17,6 +18,10 @@ ROLLUPS_LOCK = 0x48454102
 
 MOST_ENTRIES = 2_000
 """Of the log, in one transaction."""
+
+_MOST_SERIES_HOURS = 50_000
+# Series times hours that one transaction looks at. What a restore, an erasure or a backfill enters is wide: all of it
+# at once would meet the statement's timeout, at every retry anew.
 
 _ASK_EVERY_S = 0.2
 
@@ -43,9 +48,15 @@ _PLAN = "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off"
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """entries: of the log that were worked off. more: whether there may be others."""
+    """entries: of the log that were worked off. more: whether it held others."""
 
     entries: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    entries: list[int]
     more: bool
 
 
@@ -58,9 +69,9 @@ async def refresh(connection: Connection, most: int = MOST_ENTRIES) -> Refreshed
     await _lock_session(connection)
     try:
         with translated():
-            entries = await _take(connection, most)
-        await refresh_aggregates(connection, entries)
-        return await _refresh(connection, most, _DAYS, entries)
+            taken = await _take(connection, most)
+        await refresh_aggregates(connection, taken.entries)
+        return await _refresh(connection, most, _DAYS, taken)
     finally:
         if not connection.closed:
             with translated():
@@ -78,31 +89,35 @@ async def _lock_session(connection: Connection) -> None:
             await asyncio.sleep(_ASK_EVERY_S)
 
 
-async def _refresh(connection: Connection, most: int, steps: tuple[bytes, ...], entries: list[int] | None) -> Refreshed:
-    """entries: those that the steps below have been taken for; None: the oldest ones."""
+async def _refresh(connection: Connection, most: int, steps: tuple[bytes, ...], taken: _Taken | None) -> Refreshed:
+    """taken: entries that the steps before these were taken for; None: the oldest ones."""
     async with transaction(connection):
         await lock_rollups(connection)
-        if entries is None:
-            entries = await _take(connection, most)
-        if not entries:
+        if taken is None:
+            taken = await _take(connection, most)
+        if not taken.entries:
             return Refreshed(0, more=False)
         await connection.execute(_PLAN)
         await connection.execute(sql("rollups_dirty_table"))
-        await connection.execute(sql("rollups_mark"), {"entries": entries})
+        await connection.execute(sql("rollups_mark"), {"entries": taken.entries})
         for step in steps:
             await connection.execute(step)
-        await connection.execute("DELETE FROM iot_service.rollup_log WHERE entry_id = ANY(%s)", (entries,))
-    return Refreshed(len(entries), more=len(entries) == most)
+        await connection.execute("DELETE FROM iot_service.rollup_log WHERE entry_id = ANY(%s)", (taken.entries,))
+    return Refreshed(len(taken.entries), taken.more)
+
+
+async def refreshes(connection: Connection) -> AsyncIterator[int]:
+    """Works off the log until a refresh has taken all there was; how many entries each of them took."""
+    more = True
+    while more:
+        refreshed = await refresh(connection)
+        more = refreshed.more
+        yield refreshed.entries
 
 
 async def refresh_all(connection: Connection) -> int:
-    """Works off the log until it is empty; how many entries that were."""
-    done = 0
-    while True:
-        refreshed = await refresh(connection)
-        done += refreshed.entries
-        if not refreshed.more:
-            return done
+    """`refreshes`; how many entries in all."""
+    return sum([entries async for entries in refreshes(connection)])
 
 
 async def backlog(connection: Connection) -> int:
@@ -121,8 +136,8 @@ async def lock_rollups(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ROLLUPS_LOCK,))
 
 
-async def _take(connection: Connection, most: int) -> list[int]:
-    cursor = await connection.execute(sql("rollups_take"), {"most": most})
+async def _take(connection: Connection, most: int) -> _Taken:
+    cursor = await connection.execute(sql("rollups_take"), {"most": most, "most_series_hours": _MOST_SERIES_HOURS})
     row = await cursor.fetchone()
     assert row is not None
-    return list(row[0])
+    return _Taken(list(row[0]), bool(row[1]))

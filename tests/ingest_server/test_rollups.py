@@ -18,7 +18,7 @@ from ingest_server.storage.erased import RulesChanged
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.group import copy_rows
 from ingest_server.storage.rollup_log import COPY_LOG, log_bytes
-from ingest_server.storage.rollups import refresh, refresh_all
+from ingest_server.storage.rollups import refresh, refresh_all, refreshes
 from ingest_server.storage.rows import Rows
 from ingest_server.storage.writer import Writer
 from tests.ingest_server.line import open_writer
@@ -267,6 +267,25 @@ async def test_what_is_before_the_horizon_is_never_computed_again(database: Data
         )
         await refresh_all(writer.connection)
         assert stored(database, center.series_ids) == before
+
+
+async def test_wide_entries_are_worked_off_a_few_at_a_time(database: Database) -> None:
+    """What a restore or an erasure enters: all at once would meet the statement's timeout, at each retry anew."""
+    async with open_writer(database) as writer:
+        center = await Center.made(writer, MOMENTS[0], "UTC")
+        await center.write(writer.connection, Write(tuple((n % 4, 60 * n, n / 4) for n in range(240))))
+        database.query(
+            "INSERT INTO iot_service.rollup_log (from_at, to_at, series_ids)"
+            " SELECT %s, %s::timestamptz + interval '10000 hours', ARRAY[series_id, series_id, series_id]"
+            "   FROM unnest(%s::integer[]) AS series_id",
+            center.at(0),
+            center.at(0),
+            center.series_ids,
+        )
+        taken = [entries async for entries in refreshes(writer.connection)]
+        # 30,000 hours each: the third is the first that begins beyond the bound. The group's own entries are small.
+        assert (len(taken), taken[1]) == (2, 2)
+        assert stored(database, center.series_ids) == brute_force(database, center.series_ids, "UTC")
 
 
 @pytest.mark.parametrize("step_s", [1, 61, 3_601, 90_000])

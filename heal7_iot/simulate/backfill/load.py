@@ -29,7 +29,7 @@ from ingest_server.storage.erased import RulesChanged
 from ingest_server.storage.group import Entry, write_group
 from ingest_server.storage.migrations import require_current
 from ingest_server.storage.quarantine_bound import QuarantineBound
-from ingest_server.storage.rollups import refresh
+from ingest_server.storage.rollups import refreshes
 from ingest_server.storage.rows import Rows
 from ingest_server.storage.writer import Writer, partitions_of
 
@@ -99,13 +99,11 @@ class Loader:
             yield step
 
     async def _refresh(self) -> AsyncIterator[Step]:
-        while True:
+        began_s = time.perf_counter()
+        async for entries in refreshes(self._writer.connection):
+            if entries:
+                yield Step(0, entries, time.perf_counter() - began_s)
             began_s = time.perf_counter()
-            refreshed = await refresh(self._writer.connection)
-            if refreshed.entries:
-                yield Step(0, refreshed.entries, time.perf_counter() - began_s)
-            if not refreshed.more:
-                return
 
     async def _write(self, parts: list[Rows], made_s: float) -> Step:
         batches = [

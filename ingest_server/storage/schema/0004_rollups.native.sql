@@ -78,7 +78,7 @@ BEGIN
         begins := to_timestamp(right(month.relname, 7) || '+00', 'YYYY_MMTZH');
         PERFORM iot_service.make_month(begins);
         EXECUTE format('INSERT INTO iot_service.rollup_log (from_at, to_at, series_ids)'
-                       ' SELECT min(recorded_at), max(recorded_at) + interval ''1 microsecond'','
-                       '        array_agg(DISTINCT series_id) FROM iot_service.%I HAVING count(*) > 0', month.relname);
+                       ' SELECT min(recorded_at), max(recorded_at) + interval ''1 microsecond'', ARRAY[series_id]'
+                       '   FROM iot_service.%I GROUP BY series_id', month.relname);
     END LOOP;
 END $$;
