@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gateway.link.errors import UnusableBatch
-from gateway.link.wire import Batch, Gap
+from gateway.link.wire import Batch, Gap, decode_series
 from ingest_server.decoder import Columns, open_body
-from ingest_server.screening import AcceptedTime, screen, span_us
+from ingest_server.redaction import redacted
+from ingest_server.screening import AcceptedTime, rejected, screen, span_us
 from ingest_server.source import Delivery
 from ingest_server.storage.catalogue import Table
+from ingest_server.storage.erased import Erased, forbidden
 from ingest_server.storage.group import ERASED, Entry, Rejection
 from ingest_server.storage.liveness import held_instances
+from ingest_server.storage.rows import Rows
 from ingest_server.storage.writer import Writer
 
 REFUSED = "refused_by_database"
@@ -47,30 +52,30 @@ async def judge(
     rules = writer.catalogue.erased.number
     entries = []
     for (number, o), body, is_apart in zip(fresh, bodies, apart, strict=True):
-        if is_apart:
-            detail = "another box speaks under this name"
-            span = span_us(body.times_us) if isinstance(body, Columns) else None
-            entries.append(_whole(number, o, "identity_conflict", detail, span))
+        if isinstance(body, list):
+            entries.append(Entry(number, o.batch.envelope, o.delivery.payload, gaps=tuple(body), rules=rules))
+        elif is_apart:
+            entries.append(_apart(number, o, body, writer.catalogue.erased))
         elif isinstance(body, UnusableBatch):
-            entries.append(_whole(number, o, "unusable", str(body)))
-        elif isinstance(body, Columns):
-            entries.append(_data(number, o, body, tables[o.delivery.gateway, body.table], accepted, rules))
+            entries.append(_whole(number, o, "unusable", str(body), rules))
         else:
-            entries.append(Entry(number, o.batch.envelope, o.delivery.payload, gaps=tuple(body)))
+            entries.append(_data(number, o, body, tables[o.delivery.gateway, body.table], accepted, rules))
     return entries
 
 
 def refused(entry: Entry, detail: str) -> Entry:
     """The same batch, to be quarantined whole since the database refuses it."""
     span = span_us(entry.rows.times_us) if entry.rows is not None else None
-    reason = ERASED if entry.has_erased else REFUSED
-    rejection = Rejection(reason, detail[:_DETAIL], entry.envelope.readings, None, span)
-    return replace(entry, rows=None, gaps=(), rejections=(rejection,))
+    erased = tuple(r for r in entry.rejections if r.reason == ERASED)
+    readings = entry.envelope.readings - sum(r.readings for r in erased)
+    rejection = Rejection(REFUSED, detail[:_DETAIL], readings, None, span)
+    return replace(entry, rows=None, gaps=(), rejections=(*erased, rejection))
 
 
 def is_refused(entry: Entry) -> bool:
-    """Whether `refused` made it."""
-    return entry.rows is None and any(r.reason in (REFUSED, ERASED) and r.indices is None for r in entry.rejections)
+    """Whether there is nothing in it that `refused` could quarantine: it was, or all of it is erased."""
+    reasons = {r.reason for r in entry.rejections}
+    return entry.rows is None and bool(reasons) and reasons <= {REFUSED, ERASED}
 
 
 def _body(batch: Batch) -> Columns | list[Gap] | UnusableBatch:
@@ -80,18 +85,49 @@ def _body(batch: Batch) -> Columns | list[Gap] | UnusableBatch:
         return error
 
 
-def _whole(number: int, o: Opened, reason: str, detail: str, span: tuple[int, int] | None = None) -> Entry:
+def _whole(number: int, o: Opened, reason: str, detail: str, rules: int, span: tuple[int, int] | None = None) -> Entry:
     rejection = Rejection(reason, detail[:_DETAIL], o.batch.envelope.readings, None, span)
-    return Entry(number, o.batch.envelope, o.delivery.payload, rejections=(rejection,))
+    return Entry(number, o.batch.envelope, o.delivery.payload, rejections=(rejection,), rules=rules)
+
+
+def _apart(number: int, o: Opened, body: Columns | UnusableBatch, erased: Erased) -> Entry:
+    """Of a box that is held back: all that no erasure names waits."""
+    reason, detail = "identity_conflict", "another box speaks under this name"
+    if isinstance(body, UnusableBatch):
+        return _whole(number, o, reason, detail, erased.number)
+    try:
+        gone = forbidden(body, erased.of_table(o.delivery.gateway, decode_series(body.table)))
+    except UnusableBatch:
+        return _whole(number, o, reason, detail, erased.number)
+    if not gone.any():
+        return _whole(number, o, reason, detail, erased.number, span_us(body.times_us))
+    rejections = (*rejected(ERASED, "", gone, body.times_us), *rejected(reason, detail, ~gone, body.times_us))
+    return _entry(number, o, body, None, rejections, erased.number)
 
 
 def _data(
     number: int, o: Opened, columns: Columns, table: Table | UnusableBatch, accepted: AcceptedTime, rules: int
 ) -> Entry:
     if isinstance(table, UnusableBatch):
-        return _whole(number, o, "unusable", str(table))
+        return _whole(number, o, "unusable", str(table), rules)
     if int(columns.series.max()) >= len(table.ids):
         detail = f"reading of series {int(columns.series.max())}, the table has {len(table.ids)}"
-        return _whole(number, o, "unusable", detail)
+        return _whole(number, o, "unusable", detail, rules)
     rows, rejections = screen(columns, table, accepted)
-    return Entry(number, o.batch.envelope, o.delivery.payload, rows, rejections=rejections, rules=rules)
+    return _entry(number, o, columns, rows, rejections, rules)
+
+
+def _entry(
+    number: int, o: Opened, columns: Columns, rows: Rows | None, rejections: tuple[Rejection, ...], rules: int
+) -> Entry:
+    """Its payload is without what is erased: quarantine would keep it with whatever else of the batch is rejected."""
+    payload = o.delivery.payload
+    erased = [r for r in rejections if r.reason == ERASED]
+    if erased:
+        kept = np.ones(len(columns.times_us), dtype=np.bool_)
+        kept[[n for r in erased for n in r.indices or ()]] = False
+        place = np.cumsum(kept) - 1
+        others = [r for r in rejections if r.reason != ERASED]
+        moved = [replace(r, indices=tuple(place[list(r.indices or ())].tolist())) for r in others]
+        payload, rejections = redacted(o.batch, columns, kept) if kept.any() else b"", (*erased, *moved)
+    return Entry(number, o.batch.envelope, payload, rows, rejections=rejections, rules=rules)

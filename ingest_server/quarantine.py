@@ -1,6 +1,6 @@
 """Looking at what is in quarantine, and trying it again after a fix."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ingest_server.storage import quarantine
 from ingest_server.storage.catalogue import Table
 from ingest_server.storage.group import Rejection
 from ingest_server.storage.quarantine import Quarantined
+from ingest_server.storage.quarantine_erasure import erase_entry
 from ingest_server.storage.rows import Rows
 from ingest_server.storage.writer import Writer
 
@@ -25,13 +26,17 @@ _OVERTAKEN = "was replayed by another command meanwhile"
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of one entry: readings committed now, readings that stay, and why. gaps: how many were settled."""
+    """What came of one entry: readings committed now, readings that stay, and why.
+
+    gaps: how many were settled. erased: readings that an erasure forbids, dropped.
+    """
 
     quarantine_id: int
     committed: int
     left: int
     why: str
     gaps: int = 0
+    erased: int = 0
 
 
 def describe(entry: Quarantined, payload: bytes, most: int = 20) -> dict[str, object]:
@@ -105,7 +110,7 @@ def times_us(entry: Quarantined, payload: bytes) -> tuple[int, int] | None:
         return None
     if not isinstance(body, Columns):
         return None
-    return span_us(body.times_us[_held(entry, body)])
+    return span_us(body.times_us[quarantine.held(entry, body)])
 
 
 async def replay(
@@ -117,9 +122,33 @@ async def replay(
     profiles: ProfileSet,
     now_s: float,
 ) -> Replayed:
-    """Tries an entry again as this version would: what is sound now commits, the rest stays. Raises StorageError."""
+    """Tries an entry again as this version would: what is sound now commits, the rest stays, but for what is erased.
+
+    Raises StorageError.
+    """
     if entry.replayed_at is not None:
         return Replayed(entry.quarantine_id, 0, 0, "was replayed before")
+    rules = writer.catalogue.erased
+    await rules.follow(writer.connection)
+    # An erasure does so itself; it may be under way, or was cut off.
+    erased = await erase_entry(writer.connection, rules, entry.quarantine_id) if rules.number else None
+    if erased is not None:
+        found = await quarantine.read_entry(writer.connection, entry.quarantine_id)
+        if found is None:
+            return Replayed(entry.quarantine_id, 0, 0, "", erased=erased)
+        entry, payload = found
+    replayed = await _replay(writer, entry, payload, accepted, profiles, now_s)
+    return replace(replayed, erased=erased or 0)
+
+
+async def _replay(
+    writer: Writer,
+    entry: Quarantined,
+    payload: bytes,
+    accepted: AcceptedTime,
+    profiles: ProfileSet,
+    now_s: float,
+) -> Replayed:
     try:
         batch = wire.decode(payload, entry.gateway)
         body = open_body(batch)
@@ -148,7 +177,7 @@ async def _replay_data(
     series = wire.decode_series(columns.table)
     if int(columns.series.max()) >= len(series):
         raise UnusableBatch(f"reading of series {int(columns.series.max())}, the table has {len(series)}")
-    held = _held(entry, columns)
+    held = quarantine.held(entry, columns)
     frames = decode_frames(columns, series, np.flatnonzero(held).tolist(), batch.envelope.anchor, profiles)
     plain = held.copy()
     parts: list[_Part] = []
@@ -202,9 +231,3 @@ def _frames_part(frames: DecodedFrames, table: Table, accepted: AcceptedTime) ->
     c = frames.columns
     rows = Rows(c.times_us, table.ids[c.series], c.values, c.reliability, c.causes)
     return _Part(rows.where(whole) if whole.any() else None, left, rejections)
-
-
-def _held(entry: Quarantined, columns: Columns) -> Bools:
-    held = np.zeros(len(columns.times_us), dtype=np.bool_)
-    held[list(entry.indices) if entry.indices is not None else slice(None)] = True
-    return held

@@ -8,6 +8,7 @@ import numpy as np
 
 from ingest_server.decoder import Bools, Columns, Int64s
 from ingest_server.storage.catalogue import REFUSED, Table
+from ingest_server.storage.erased import forbidden
 from ingest_server.storage.group import ERASED, Rejection
 from ingest_server.storage.rows import Rows
 
@@ -40,7 +41,7 @@ class AcceptedTime:
 def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows | None, tuple[Rejection, ...]]:
     """Splits a batch, whose readings name series of the table only, into rows to write and readings to quarantine."""
     ids = table.ids[columns.series]
-    erased = _erased(columns, table)
+    erased = forbidden(columns, table.erased)
     rows = Rows(columns.times_us, ids, columns.values, columns.reliability, columns.causes)
     good = (
         (ids != REFUSED)
@@ -55,21 +56,12 @@ def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows
     return (rows.where(good) if good.any() else None), rejections
 
 
-def _erased(columns: Columns, table: Table) -> Bools:
-    found = np.zeros(len(columns.times_us), dtype=np.bool_)
-    for number, intervals in table.erased.items():
-        own = columns.series == number
-        for from_us, to_us in intervals:
-            found |= own & (columns.times_us >= from_us) & (columns.times_us < to_us)
-    return found
-
-
 def _rejections(
     columns: Columns, table: Table, erased: Bools, refused: Bools, accepted: AcceptedTime
 ) -> Iterator[Rejection]:
     """One for each reason; a reading that is wrong in several ways counts for the first."""
     # First of all: in quarantine it would be kept.
-    yield from _rejection(ERASED, "an erasure forbids to keep it", erased, columns.times_us)
+    yield from rejected(ERASED, "an erasure forbids to keep it", erased, columns.times_us)
     left = ~erased
     # By reason, not by series: each entry keeps the whole payload, and a batch may name thousands of series.
     by_reason: dict[str, list[int]] = {}
@@ -78,7 +70,7 @@ def _rejections(
     for reason, numbers in by_reason.items():
         bad = refused & left & np.isin(columns.series, numbers)
         left &= ~bad
-        yield from _rejection(reason, table.refusals[numbers[0]].detail, bad, columns.times_us)
+        yield from rejected(reason, table.refusals[numbers[0]].detail, bad, columns.times_us)
     checks = (
         ("value_not_finite", ~np.isfinite(columns.values), "NaN or infinite"),
         ("time_too_old", columns.times_us < accepted.earliest_us, f"before {date(accepted.earliest_us)} (retention)"),
@@ -87,10 +79,11 @@ def _rejections(
     for reason, mask, detail in checks:
         bad = mask & left
         left &= ~bad
-        yield from _rejection(reason, detail, bad, columns.times_us)
+        yield from rejected(reason, detail, bad, columns.times_us)
 
 
-def _rejection(reason: str, detail: str, bad: Bools, times_us: Int64s) -> Iterator[Rejection]:
+def rejected(reason: str, detail: str, bad: Bools, times_us: Int64s) -> Iterator[Rejection]:
+    """One of the readings that are bad (n bools), unless there are none. times_us: of all n."""
     indices = tuple(np.flatnonzero(bad).tolist())
     if indices:
         yield Rejection(reason, detail[:_KNOWN_DETAIL], len(indices), indices, span_us(times_us[bad]))

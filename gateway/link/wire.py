@@ -137,32 +137,32 @@ def encode_data(readings: Sequence[Reading]) -> Body:
         content["c"] = _little_endian(causes)
     if frames:
         content["frames"] = frames
-    return _seal(msgpack.packb(content))
+    return pack(content)
 
 
 def encode_gaps(gaps: Iterable[Gap]) -> Body:
     """The body of a gap batch. The caller keeps to MAX_GAP_SEQS."""
-    return _seal(
-        msgpack.packb(
-            {
-                "gaps": [
-                    {
-                        "reason": g.reason,
-                        "epoch": g.epoch,
-                        "first": g.first,
-                        "counts": g.counts,
-                        "readings": g.readings,
-                        "from": g.from_us,
-                        "to": g.to_us,
-                    }
-                    for g in gaps
-                ]
-            }
-        )
+    return pack(
+        {
+            "gaps": [
+                {
+                    "reason": g.reason,
+                    "epoch": g.epoch,
+                    "first": g.first,
+                    "counts": g.counts,
+                    "readings": g.readings,
+                    "from": g.from_us,
+                    "to": g.to_us,
+                }
+                for g in gaps
+            ]
+        }
     )
 
 
-def _seal(content: bytes) -> Body:
+def pack(found: dict[str, object]) -> Body:
+    """A body of this map; `unpack` gives it back."""
+    content = msgpack.packb(found)
     packed = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(content)
     encoding, stored = (Encoding.ZSTD, packed) if len(packed) < len(content) else (Encoding.PLAIN, content)
     return Body(encoding, stored, len(content), crc32(stored))

@@ -69,7 +69,8 @@ def run_erasure(
 ) -> None:
     """Remove a site's readings, or those of a zone, a device, a time; what arrives of them later is dropped.
 
-    Shows first what would go. What was computed from them follows: latest values, rollups, patterns of use.
+    Shows first what would go. What was computed from them follows: latest values, rollups, patterns of use; and what
+    of them lies in quarantine.
 
     Example: heal7-iot erase run seoul-1 --zone hall --from 2026-11-02 --to 2026-11-03 --reason 'request 4711'
     """
@@ -121,7 +122,7 @@ def run_erasure(
 
 @app.command("list")
 def list_erasures(dsn: Dsn, as_json: AsJson = False) -> None:
-    """List the audit trail, the newest first: who, why, what, rows removed, readings refused since.
+    """List the audit trail, the newest first: who, why, what, rows removed, readings refused.
 
     Example: heal7-iot erase list --dsn 'dbname=heal7'
     """
@@ -129,7 +130,7 @@ def list_erasures(dsn: Dsn, as_json: AsJson = False) -> None:
     if as_json:
         show_json(found)
     elif found:
-        columns = ["requested", "by", "reason", "scope", "readings", "refused since", "done", "erasure"]
+        columns = ["requested", "by", "reason", "scope", "readings", "refused", "done", "erasure"]
         rows = [
             (e.requested_at, e.requested_by, e.reason, e.scope, e.readings, e.refused, e.done_at or "NO", e.erasure_id)
             for e in found

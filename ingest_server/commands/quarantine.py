@@ -158,6 +158,8 @@ def replay_entries(
 ) -> None:
     """Try entries again after a fix: what is sound now is committed, the rest stays. The books move with it.
 
+    What an erasure forbids is dropped.
+
     It is judged by the limits under `books` in the file that --config names, or by their defaults.
 
     Example: heal7-iot quarantine replay --dsn 'dbname=heal7' --reason identity_conflict
@@ -269,13 +271,14 @@ def _tell(results: Sequence[Replayed], *, each: bool) -> None:
     results = [r for r in results if r.why != _NO_ENTRY]
     told = results if each else [r for r in results if r.why]
     for r in told[:_TOLD] if not each else told:
-        gaps = f", {r.gaps} gaps settled" if r.gaps else ""
-        typer.echo(f"{r.quarantine_id}: {r.committed} committed, {r.left} left{gaps}{f' ({r.why})' if r.why else ''}")
+        more = (f", {r.gaps} gaps settled" if r.gaps else "") + (f", {r.erased} dropped as erased" if r.erased else "")
+        typer.echo(f"{r.quarantine_id}: {r.committed} committed, {r.left} left{more}{f' ({r.why})' if r.why else ''}")
     if not each and len(told) > _TOLD:
         for why, entries in Counter(r.why for r in told[_TOLD:]).most_common(_TOLD):
             typer.echo(f"{entries:,} more: {why}")
-    committed, left = (sum(getattr(r, part) for r in results) for part in ("committed", "left"))
-    typer.echo(f"{_readings(committed)} committed, {left:,} left, in {_many(len(results), 'entry', 'entries')}")
+    committed, left, erased = (sum(getattr(r, part) for r in results) for part in ("committed", "left", "erased"))
+    more = f", {erased:,} dropped as erased" if erased else ""
+    typer.echo(f"{_readings(committed)} committed, {left:,} left{more}, in {_many(len(results), 'entry', 'entries')}")
 
 
 def _end(missing: Iterable[int]) -> None:

@@ -161,12 +161,10 @@ class Catalogue:
     def _table(self, gateway: str, series: list[Series]) -> Table:
         number = self._gateways[gateway]
         ids = np.array([self._series.get((number, s), REFUSED) for s in series], dtype=np.int32)
-        site = _site(gateway)
-        erased = {n: self.erased.of(site, s.device) for n, s in enumerate(series)} if self.erased.number else {}
         return Table(
             ids,
             {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED},
-            {n: intervals for n, intervals in erased.items() if intervals},
+            self.erased.of_table(gateway, series),
         )
 
     def _remember(self, number: int, packed: bytes, table: Table) -> None:

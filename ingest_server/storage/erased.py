@@ -1,5 +1,11 @@
 """What may not come back: the intervals of all erasures, as the rules by which arriving readings are screened."""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from device_drivers.reading import Series
+from ingest_server.decoder import Bools, Columns
 from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, sql, translated
 
@@ -42,6 +48,24 @@ class Erased:
     def of(self, site: str, device: str) -> tuple[Interval, ...]:
         """When nothing of this device may be written."""
         return (*self._intervals.get((site, device), ()), *self._intervals.get((site, None), ()))
+
+    def of_table(self, gateway: str, series: Sequence[Series]) -> dict[int, tuple[Interval, ...]]:
+        """The same for the series table of a batch, by index; series that no erasure names are absent."""
+        if not self._intervals:
+            return {}
+        site = gateway.split("/", 1)[0]
+        found = {n: self.of(site, s.device) for n, s in enumerate(series)}
+        return {n: intervals for n, intervals in found.items() if intervals}
+
+
+def forbidden(columns: Columns, intervals: Mapping[int, Sequence[Interval]]) -> Bools:
+    """Which readings of a batch, n of them, fall into the intervals of their series (index in the batch's table)."""
+    found = np.zeros(len(columns.times_us), dtype=np.bool_)
+    for number, spans in intervals.items():
+        own = columns.series == number
+        for from_us, to_us in spans:
+            found |= own & (columns.times_us >= from_us) & (columns.times_us < to_us)
+    return found
 
 
 async def require_rules(connection: Connection, number: int) -> None:

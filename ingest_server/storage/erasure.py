@@ -8,10 +8,11 @@ from uuid import UUID
 from psycopg import sql as composed
 
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.erased import ERASURE_LOCK
+from ingest_server.storage.erased import ERASURE_LOCK, Erased
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.patterns import lock_patterns
 from ingest_server.storage.places import NoSuchThing
+from ingest_server.storage.quarantine_erasure import erase_entry
 from ingest_server.storage.rollups import lock_rollups
 
 
@@ -46,7 +47,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """An entry of the audit trail. readings: rows removed; refused: readings that arrived later and were dropped."""
+    """An entry of the audit trail. readings: rows removed; refused: readings dropped in quarantine, or on arrival."""
 
     erasure_id: UUID
     requested_at: str
@@ -116,7 +117,8 @@ async def request(connection: Connection, scope: Scope, *, reason: str, by: str)
 async def carry_out(connection: Connection, erasure_id: UUID) -> int:
     """Removes the rows of an erasure that is in force; how many.
 
-    What was derived from them goes, too: rollups with the next refresh, patterns of use at once.
+    What was derived from them goes, too: rollups with the next refresh, patterns of use at once. So does what of them
+    waits in quarantine: it counts as dropped.
     """
     this = {"erasure_id": erasure_id}
     # First, and by itself: writers wait for these rows.
@@ -125,16 +127,16 @@ async def carry_out(connection: Connection, erasure_id: UUID) -> int:
         row = await cursor.fetchone()
         if row is not None and row[0]:
             await connection.execute(sql("restore_latest"), {"series_ids": row[0]})
+    await _erase_quarantined(connection, erasure_id)
     async with transaction(connection):
         await lock_rollups(connection)
-        cursor = await connection.execute(sql("erase_readings"), this)
-        row = await cursor.fetchone()
-        assert row is not None
-        removed = int(row[0])
+        # By default TimescaleDB decompresses no more than 100,000 readings for one statement, and fails.
+        await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+        removed = await _erase_readings(connection, erasure_id)
         for table in await _archived(connection):
             removed += await _erase_archived(connection, table, erasure_id)
-        if await recorded(connection) is Flavour.NATIVE:
-            await connection.execute(sql("erase_archived_rollups"), this)
+        before_horizon = composed.SQL(sql("erase_before_horizon").decode()).format(**await _rollups(connection))
+        await connection.execute(before_horizon, this)
         await lock_patterns(connection)
         await connection.execute(sql("erase_patterns"), this)
         await connection.execute(
@@ -142,6 +144,45 @@ async def carry_out(connection: Connection, erasure_id: UUID) -> int:
             (removed, erasure_id),
         )
     return removed
+
+
+async def _erase_quarantined(connection: Connection, erasure_id: UUID) -> None:
+    """Each entry in a transaction of its own: gateways that quarantine meanwhile do not wait."""
+    erased = Erased()
+    await erased.follow(connection)
+    with translated():
+        cursor = await connection.execute(sql("quarantined_of_erasure"), {"erasure_id": erasure_id})
+        entries = [row[0] for row in await cursor.fetchall()]
+    for quarantine_id in entries:
+        await erase_entry(connection, erased, quarantine_id)
+
+
+async def _erase_readings(connection: Connection, erasure_id: UUID) -> int:
+    """Out of the table; how many."""
+    removed = 0
+    cursor = await connection.execute(sql("erase_spans"), {"erasure_id": erasure_id})
+    for series_ids, from_at, to_at in await cursor.fetchall():
+        cursor = await connection.execute(
+            sql("erase_readings"),
+            {"series_ids": series_ids, "from_at": from_at, "to_at": to_at},
+            # A plan for any span would look into every month, and decompress every chunk.
+            prepare=False,
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        removed += int(row[0])
+    return removed
+
+
+async def _rollups(connection: Connection) -> dict[str, composed.Identifier]:
+    """The tables that hold the rollups, by the width of their buckets."""
+    names = {level: ("iot_service", level) for level in ("rollup_1m", "rollup_1h", "rollup_1d")}
+    if await recorded(connection) is Flavour.TIMESCALEDB:
+        # From the view of an aggregate nothing can be deleted.
+        cursor = await connection.execute(sql("aggregate_tables"))
+        names |= {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
+    widths = {"minutes": "rollup_1m", "hours": "rollup_1h", "days": "rollup_1d"}
+    return {width: composed.Identifier(*names[level]) for width, level in widths.items()}
 
 
 async def unfinished(connection: Connection) -> list[UUID]:
@@ -214,10 +255,8 @@ async def _erase_archived(connection: Connection, table: tuple[str, str], erasur
     is_rollup = table[1].startswith("rollup_1m")
     time = composed.SQL("r.bucket + interval '1 minute' > e.from_at AND r.bucket < e.to_at") if is_rollup else None
     statement = composed.SQL(
-        "DELETE FROM {} r USING iot_service.erased_intervals e"
-        " JOIN iot_service.iot_devices v ON v.site = e.site AND (e.device IS NULL OR v.device = e.device)"
-        " JOIN iot_service.series s USING (device_id)"
-        " WHERE e.erasure_id = %s AND r.series_id = s.series_id AND {}"
+        "DELETE FROM {} r USING iot_service.erased_series e"
+        " WHERE e.erasure_id = %s AND r.series_id = e.series_id AND {}"
     ).format(
         composed.Identifier(*table), time or composed.SQL("r.recorded_at >= e.from_at AND r.recorded_at < e.to_at")
     )

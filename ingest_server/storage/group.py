@@ -24,14 +24,15 @@ Key = tuple[int, int]
 """(gateway_id, epoch): one row of the ledger."""
 
 ERASED = "erased"
-"""Reason of a rejection whose readings are kept nowhere, in quarantine neither: an erasure forbids it."""
+"""Reason of a rejection whose readings are kept nowhere, in quarantine neither: an erasure forbids it. The payload of
+an entry is without them, and the indices of other rejections are those of that payload."""
 
 _LAST_YEAR_9999_US = 253_402_300_799_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Readings of one batch that go to quarantine: those at `indices`, or all where it is None.
+    """Readings of one batch that go to quarantine: those at `indices` of its payload, or all where it is None.
 
     span_us: first and last of their times, Unix µs, where they are known.
     """
@@ -61,11 +62,6 @@ class Entry:
     @property
     def key(self) -> Key:
         return self.gateway_id, self.envelope.epoch
-
-    @property
-    def has_erased(self) -> bool:
-        """Whether an erasure forbids some of its readings."""
-        return any(r.reason == ERASED for r in self.rejections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +139,16 @@ async def write_group(
     was written), StorageUnavailable (the outcome may be unknown: repeat, the ledger tells).
     """
     rows = Rows.joined([e.rows for e in entries if e.rows is not None])
-    rules = min((e.rules for e in entries if e.rows is not None), default=0)
+    rules = [e.rules for e in entries if e.rows is not None or e.rejections]
     if len(rows):
         await partitions.ensure(connection, rows.times_us)
     async with transaction(connection):
         if len(rows):
             await partitions.prepare(connection)
-            await copy_rows(connection, rows, rules)
+            await copy_rows(connection, rows, min(rules))
+        elif rules:
+            # Quarantine keeps nothing either that was screened by older rules.
+            await require_rules(connection, min(rules))
         return await _claim(connection, entries, bound)
 
 
@@ -250,8 +249,7 @@ async def _quarantine(
 ) -> int:
     """Enters what is to be quarantined, as far as there is room; how many readings found none."""
     rejected = [(entry, rejection) for entry in entries for rejection in entry.rejections]
-    # An entry of quarantine is a whole batch: of one with erased readings nothing may be kept.
-    keepable = [(entry, rejection) for entry, rejection in rejected if not entry.has_erased]
+    keepable = [(entry, rejection) for entry, rejection in rejected if rejection.reason != ERASED]
     kept = await keep(connection, [_candidate(entry, rejection) for entry, rejection in keepable], bound)
     full: dict[Key, list[tuple[int, Rejection]]] = {}
     for (entry, rejection), entered in zip(keepable, kept, strict=True):
@@ -261,12 +259,11 @@ async def _quarantine(
             full.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
     erased: dict[Key, list[tuple[int, Rejection]]] = {}
     for entry, rejection in rejected:
-        if entry.has_erased:
+        if rejection.reason == ERASED:
             erased.setdefault(entry.key, []).append((entry.envelope.seq, rejection))
     if erased:
-        readings = sum(r.readings for _, r in rejected if r.reason == ERASED)
-        await connection.execute(sql("count_refused"), {"readings": readings})
-    await _drop(connection, claims, erased, ERASED)
+        dropped = await _drop(connection, claims, erased, ERASED)
+        await connection.execute(sql("count_refused"), {"readings": dropped})
     return await _drop(connection, claims, full, "quarantine_bound")
 
 
@@ -278,6 +275,12 @@ async def _drop(
         return 0
     for key, found in gone.items():
         claims[key].dropped += sum(r.readings for _, r in found)
+    await tell_dropped(connection, gone, reason)
+    return sum(r.readings for found in gone.values() for _, r in found)
+
+
+async def tell_dropped(connection: Connection, gone: dict[Key, list[tuple[int, Rejection]]], reason: str) -> None:
+    """Enters a gap of what was dropped, (seq, readings) by row of the ledger, or lets that of this hour grow."""
     spans = {k: [r.span_us for _, r in found if r.span_us is not None] for k, found in gone.items()}
     await connection.execute(
         sql("tell_dropped"),
@@ -291,7 +294,6 @@ async def _drop(
             "to_us": [date(max((s[1] for s in spans[k]), default=None)) for k in gone],
         },
     )
-    return sum(r.readings for found in gone.values() for _, r in found)
 
 
 def _candidate(entry: Entry, rejection: Rejection) -> Candidate:

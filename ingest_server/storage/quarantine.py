@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gateway.link.wire import Gap
+from ingest_server.decoder import Bools, Columns
 from ingest_server.storage import group
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.group import Claim, copy_rows
@@ -109,12 +112,22 @@ async def count_waiting(connection: Connection, chosen: Filter) -> int:
     return int(row[0])
 
 
-async def read_entry(connection: Connection, quarantine_id: int) -> tuple[Quarantined, bytes] | None:
-    """One entry with its payload; None where there is no such entry."""
+async def read_entry(
+    connection: Connection, quarantine_id: int, *, lock: bool = False
+) -> tuple[Quarantined, bytes] | None:
+    """One entry with its payload; None where there is no such entry. lock: until the caller's transaction ends."""
+    statement = sql("read_quarantined") + (b" FOR UPDATE OF q" if lock else b"")
     with translated():
-        cursor = await connection.execute(sql("read_quarantined"), {"quarantine_id": quarantine_id})
+        cursor = await connection.execute(statement, {"quarantine_id": quarantine_id})
         row = await cursor.fetchone()
     return None if row is None else (_entry(row[:-1]), bytes(row[-1]))
+
+
+def held(entry: Quarantined, columns: Columns) -> Bools:
+    """Which readings of its payload an entry holds."""
+    found = np.zeros(len(columns.times_us), dtype=np.bool_)
+    found[list(entry.indices) if entry.indices is not None else slice(None)] = True
+    return found
 
 
 async def release(

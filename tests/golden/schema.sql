@@ -131,7 +131,8 @@ BEGIN
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_reader;
         EXECUTE format('GRANT SELECT ON %s TO iot_reader', readable);
         -- What gateways sent and nobody could read may hold anything; who asked to be forgotten is nobody's business.
-        REVOKE ALL ON iot_service.quarantine, iot_service.erasures, iot_service.erased_intervals FROM iot_reader;
+        REVOKE ALL ON iot_service.quarantine, iot_service.erasures, iot_service.erased_intervals, iot_service.erased_series
+            FROM iot_reader;
         GRANT SELECT (quarantine_id, received_at, gateway_id, epoch, seq, reason, detail, readings, released, replayed_at)
             ON iot_service.quarantine TO iot_reader;
     END IF;
@@ -420,6 +421,24 @@ CREATE TABLE iot_service.erased_intervals (
     CONSTRAINT erased_intervals_check CHECK ((from_at < to_at))
 );
 COMMENT ON COLUMN iot_service.erased_intervals.device IS 'null: every device of the site';
+CREATE TABLE iot_service.sites (
+    site text NOT NULL,
+    time_zone text NOT NULL,
+    CONSTRAINT sites_time_zone_check CHECK ((('1970-01-01 00:00:00+00'::timestamp with time zone AT TIME ZONE time_zone) IS NOT NULL))
+);
+COMMENT ON TABLE iot_service.sites IS 'whose days are not those of UTC';
+CREATE VIEW iot_service.erased_series AS
+ SELECT e.erasure_id,
+    v.site,
+    COALESCE(t.time_zone, 'UTC'::text) AS time_zone,
+    v.device_id,
+    s.series_id,
+    e.from_at,
+    e.to_at
+   FROM (((iot_service.erased_intervals e
+     JOIN iot_service.iot_devices v ON (((v.site = e.site) AND ((e.device IS NULL) OR (v.device = e.device)))))
+     JOIN iot_service.series s USING (device_id))
+     LEFT JOIN iot_service.sites t ON ((t.site = v.site)));
 CREATE TABLE iot_service.erasures (
     erasure_id uuid DEFAULT gen_random_uuid() NOT NULL,
     number bigint NOT NULL,
@@ -432,7 +451,7 @@ CREATE TABLE iot_service.erasures (
     done_at timestamp with time zone
 );
 COMMENT ON COLUMN iot_service.erasures.readings IS 'rows that were removed';
-COMMENT ON COLUMN iot_service.erasures.refused IS 'readings that arrived afterwards and were dropped';
+COMMENT ON COLUMN iot_service.erasures.refused IS 'readings that were dropped: in quarantine, or as they arrived';
 ALTER TABLE iot_service.erasures ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME iot_service.erasures_number_seq
     START WITH 1
@@ -668,12 +687,6 @@ ALTER TABLE iot_service.series ALTER COLUMN series_id ADD GENERATED ALWAYS AS ID
     NO MAXVALUE
     CACHE 1
 );
-CREATE TABLE iot_service.sites (
-    site text NOT NULL,
-    time_zone text NOT NULL,
-    CONSTRAINT sites_time_zone_check CHECK ((('1970-01-01 00:00:00+00'::timestamp with time zone AT TIME ZONE time_zone) IS NOT NULL))
-);
-COMMENT ON TABLE iot_service.sites IS 'whose days are not those of UTC';
 CREATE TABLE iot_service.user_behavior_patterns (
     pattern_id bigint NOT NULL,
     user_id uuid,
@@ -876,6 +889,9 @@ GRANT SELECT ON TABLE iot_service.device_lineage TO iot_reader;
 GRANT SELECT ON TABLE iot_service.device_history TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.device_history TO iot_reader;
 GRANT SELECT ON TABLE iot_service.erased_intervals TO iot_ingest;
+GRANT SELECT ON TABLE iot_service.sites TO iot_ingest;
+GRANT SELECT ON TABLE iot_service.sites TO iot_reader;
+GRANT SELECT ON TABLE iot_service.erased_series TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.erasures TO iot_ingest;
 GRANT UPDATE(refused) ON TABLE iot_service.erasures TO iot_ingest;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.rollup_site_day TO iot_ingest;
@@ -921,8 +937,6 @@ GRANT SELECT ON TABLE iot_service.schema_migrations TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.schema_migrations TO iot_reader;
 GRANT SELECT ON TABLE iot_service.schema_objects TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.schema_objects TO iot_reader;
-GRANT SELECT ON TABLE iot_service.sites TO iot_ingest;
-GRANT SELECT ON TABLE iot_service.sites TO iot_reader;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.user_behavior_patterns TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.user_behavior_patterns TO iot_reader;
 GRANT SELECT ON TABLE iot_service.zone_history TO iot_ingest;

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from device_drivers.reading import Reading, Series
+from gateway.link import wire
+from ingest_server.decoder import Columns, open_body
 from ingest_server.storage import erasure, erasure_journal, places
 from ingest_server.storage.connection import Connection, connect, transaction
 from ingest_server.storage.erased import RulesChanged
@@ -143,18 +145,21 @@ async def test_what_was_erased_comes_back_from_no_spool(every_database: Database
 
 
 async def test_quarantine_keeps_nothing_that_is_erased(every_database: Database) -> None:
-    """What is both impossible and erased is dropped; and what else is wrong in a batch with erased readings, too: an
-    entry of quarantine would keep the whole of it."""
+    """What is both impossible and erased is dropped; what else is wrong in its batch is kept without it."""
     await settle(every_database, batch(0))
     await erase(every_database, between(-15, -5))
     nan = float("nan")
     erased = reading(nan, NOW_US - 10 * MINUTE)
     await settle(every_database, data(0, [erased, erased], epoch=EPOCH + 1))
     assert every_database.query("SELECT FROM iot_service.quarantine") == []
-    await settle(every_database, data(1, [erased, reading(nan, NOW_US), measured(1)], epoch=EPOCH + 1, before=2))
-    assert every_database.query("SELECT FROM iot_service.quarantine") == []
+    mixed = [erased, measured(1), reading(nan, NOW_US), measured(-10)]
+    await settle(every_database, data(1, mixed, epoch=EPOCH + 1, before=2))
+    ((indices, payload),) = every_database.query("SELECT indices, payload FROM iot_service.quarantine")
+    columns = open_body(wire.decode(payload, GATEWAY))
+    assert isinstance(columns, Columns)
+    assert (columns.times_us.tolist(), indices) == ([NOW_US + MINUTE, NOW_US], [1])
     books = await books_of(every_database)
-    assert (books.balanced, books.committed, books.quarantined, books.dropped) == (True, 2, 0, 4)
+    assert (books.balanced, books.committed, books.quarantined, books.dropped) == (True, 2, 1, 4)
 
 
 async def test_rows_screened_by_older_rules_are_refused(every_database: Database) -> None:
@@ -285,6 +290,42 @@ async def test_archived_months_are_erased_too(any_database: Database) -> None:
     ):
         assert any_database.query(f"{days} ORDER BY 1") == [(at(october + day).date(),), (NOON.date(),)]
     assert latest(any_database) == {"hall-1 temperature": 0}
+
+
+DAY = 1440
+NOVEMBER = -20.5 * DAY
+
+
+@pytest.mark.parametrize(
+    ("erased", "removed", "minutes", "hours", "days"),
+    [
+        ((-5, -1), 0, (-2 * DAY, -70, 300, 1.5 * DAY), (-2 * DAY, -120, 300, 1.5 * DAY), (-2 * DAY, 0, DAY)),
+        # After the horizon; the first of November in Seoul is a day that began before it all the same.
+        ((299, 301), 1, (-2 * DAY, -70, -3, 1.5 * DAY), (-2 * DAY, -120, -60, 1.5 * DAY), (-2 * DAY, -DAY, DAY)),
+    ],
+    ids=["before the horizon", "after it"],
+)
+async def test_what_cannot_be_computed_again_goes_whole(
+    every_database: Database,
+    erased: tuple[float, float],
+    removed: int,
+    minutes: tuple[float, ...],
+    hours: tuple[float, ...],
+    days: tuple[float, ...],
+) -> None:
+    """Readings of October have left the table. By Seoul's calendar the first of November began before the horizon."""
+    await settle(every_database, data(0, [measured(NOVEMBER + m) for m in (-2 * DAY, -70, -3, 300, 1.5 * DAY)]))
+    async with connected(every_database) as connection:
+        await places.set_time_zone(connection, SITE, "Asia/Seoul")
+    await refresh(every_database)
+    every_database.query("UPDATE iot_service.raw_horizon SET begins = '2026-11-01+00'")
+    every_database.query("DELETE FROM iot_service.sensor_readings WHERE recorded_at < '2026-11-01+00'")
+    assert await erase(every_database, between(NOVEMBER + erased[0], NOVEMBER + erased[1])) == removed
+    for table, left in (("rollup_1m", minutes), ("rollup_1h", hours), ("rollup_1d", days)):
+        found = every_database.query(f"SELECT bucket FROM iot_service.{table} ORDER BY 1")
+        assert found == [(at(NOVEMBER + m),) for m in left], table
+    dates = "SELECT reading_date::text FROM iot_service.fact_sensor_daily ORDER BY 1"
+    assert every_database.query(dates) == [("2026-10-30",), ("2026-11-02",)]
 
 
 @pytest.mark.parametrize("seed", range(3))

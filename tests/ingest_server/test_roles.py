@@ -63,6 +63,7 @@ READER_CANNOT = [
     "SELECT payload FROM iot_service.quarantine",
     "SELECT * FROM iot_service.quarantine",
     "SELECT * FROM iot_service.erasures",
+    "SELECT * FROM iot_service.erased_series",
     "CREATE TABLE iot_service.mine (a integer)",
     f"{INTO}.rollup_log (from_at, to_at, series_ids) VALUES (now(), now(), '{{1}}')",
     "SELECT * FROM platform.orders",

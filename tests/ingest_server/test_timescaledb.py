@@ -142,6 +142,29 @@ async def test_an_erasure_reaches_compressed_chunks_and_stays(migrated_timescale
     assert (books.dropped, books.balanced) == (80, True)
 
 
+async def test_an_erasure_decompresses_what_it_must_and_no_more(migrated_timescale: Database) -> None:
+    """More than TimescaleDB lets a statement decompress by itself (100,000 readings; here 10); not every chunk."""
+    rows = [reading(day + k / 100, NOW_US - day * DAY + k * SECOND) for day in range(1, 6) for k in range(50)]
+    await settle(migrated_timescale, data(0, rows))
+    async with connected(migrated_timescale) as connection:
+        await refresh_all(connection)
+        chunks = [row[0] for row in migrated_timescale.query("SELECT show_chunks('iot_service.sensor_readings')::text")]
+        for chunk in chunks:
+            migrated_timescale.query(f"CALL convert_to_columnstore('{chunk}')")
+        third = datetime.fromtimestamp((NOW_US - 3 * DAY) / 1e6, UTC)
+        scope = erasure.Scope("seoul-1", None, "hall-1", third, third + timedelta(seconds=20))
+        erasure_id, _ = await erasure.request(connection, scope, reason="test", by="test")
+        limit = "timescaledb.max_tuples_decompressed_per_dml_transaction"
+        await connection.execute(f"SET {limit} = 10".encode())
+        try:
+            assert await erasure.carry_out(connection, erasure_id) == 20
+        finally:
+            # There is one session for all.
+            await connection.execute(f"RESET {limit}".encode())
+    assert len(values(migrated_timescale)) == 230
+    assert sum(migrated_timescale.one("SELECT pg_relation_size(%s::regclass) > 0", chunk) for chunk in chunks) == 1
+
+
 async def test_what_nobody_has_refreshed_yet_shows_in_real_time(migrated_timescale: Database) -> None:
     await settle(migrated_timescale, data(0, [reading(21.5), reading(22.5, NOW_US + SECOND)]))
     assert migrated_timescale.query(

@@ -105,7 +105,7 @@ CREATE TABLE iot_service.erasures (
     done_at      timestamptz
 );
 COMMENT ON COLUMN iot_service.erasures.readings IS 'rows that were removed';
-COMMENT ON COLUMN iot_service.erasures.refused IS 'readings that arrived afterwards and were dropped';
+COMMENT ON COLUMN iot_service.erasures.refused IS 'readings that were dropped: in quarantine, or as they arrived';
 
 CREATE TABLE iot_service.erased_intervals (
     erasure_id uuid NOT NULL REFERENCES iot_service.erasures,

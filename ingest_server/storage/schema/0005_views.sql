@@ -27,6 +27,14 @@ SELECT d.device_id, l.member_id, l.valid_from, l.valid_to
          WHERE COALESCE(before.replaced_at, '-infinity') < s.replaced_at)
     SELECT member_id, valid_from, valid_to FROM line) l;
 
+-- What erasures name, by series: the rule of each, for every series of its devices.
+CREATE VIEW iot_service.erased_series AS
+SELECT e.erasure_id, v.site, COALESCE(t.time_zone, 'UTC') AS time_zone, v.device_id, s.series_id, e.from_at, e.to_at
+  FROM iot_service.erased_intervals e
+  JOIN iot_service.iot_devices v ON v.site = e.site AND (e.device IS NULL OR v.device = e.device)
+  JOIN iot_service.series s USING (device_id)
+  LEFT JOIN iot_service.sites t ON t.site = v.site;
+
 -- Quantities whose value says whether somebody is there: 0 is nobody.
 CREATE FUNCTION iot_service.is_presence(quantity text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN quantity IN ('presence', 'occupancy', 'motion', 'moving');

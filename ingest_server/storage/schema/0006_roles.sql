@@ -27,7 +27,8 @@ BEGIN
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_reader;
         EXECUTE format('GRANT SELECT ON %s TO iot_reader', readable);
         -- What gateways sent and nobody could read may hold anything; who asked to be forgotten is nobody's business.
-        REVOKE ALL ON iot_service.quarantine, iot_service.erasures, iot_service.erased_intervals FROM iot_reader;
+        REVOKE ALL ON iot_service.quarantine, iot_service.erasures, iot_service.erased_intervals, iot_service.erased_series
+            FROM iot_reader;
         GRANT SELECT (quarantine_id, received_at, gateway_id, epoch, seq, reason, detail, readings, released, replayed_at)
             ON iot_service.quarantine TO iot_reader;
     END IF;

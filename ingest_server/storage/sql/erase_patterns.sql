@@ -1,18 +1,16 @@
 -- Days of zones that an erasure touches: derived anew where their readings are still there, gone for good where not.
 -- Those that name a user are the platform's own.
 WITH spans AS (
-    SELECT l.location_id, l.site, z.zone, GREATEST(e.from_at, l.valid_from) AS from_at, LEAST(e.to_at, l.valid_to) AS to_at
-      FROM iot_service.erased_intervals e
-      JOIN iot_service.iot_devices v ON v.site = e.site AND (e.device IS NULL OR v.device = e.device)
-      JOIN iot_service.device_locations l ON l.device_id = v.device_id AND l.valid_from < e.to_at AND l.valid_to > e.from_at
-      LEFT JOIN iot_service.sites t ON t.site = v.site
-     CROSS JOIN LATERAL (SELECT COALESCE(t.time_zone, 'UTC') AS zone) z
-     WHERE e.erasure_id = %(erasure_id)s
+    SELECT DISTINCT l.location_id, l.site, e.time_zone, GREATEST(e.from_at, l.valid_from) AS from_at,
+           LEAST(e.to_at, l.valid_to) AS to_at
+      FROM iot_service.erased_series e
+      JOIN iot_service.device_locations l USING (device_id)
+     WHERE e.erasure_id = %(erasure_id)s AND l.valid_from < e.to_at AND l.valid_to > e.from_at
 ), gone AS (
     DELETE FROM iot_service.user_behavior_patterns p USING spans s
      WHERE p.location_id = s.location_id AND p.user_id IS NULL
-       AND p.visit_date >= (s.from_at AT TIME ZONE s.zone)::date
-       AND p.visit_date <= ((s.to_at - interval '1 microsecond') AT TIME ZONE s.zone)::date
+       AND p.visit_date >= (s.from_at AT TIME ZONE s.time_zone)::date
+       AND p.visit_date <= ((s.to_at - interval '1 microsecond') AT TIME ZONE s.time_zone)::date
     RETURNING s.site, p.visit_date
 )
 INSERT INTO iot_service.changed_days (site, visit_date)

@@ -1,11 +1,9 @@
 -- The newest reading outside of all erasures: one look into the index for each span of time between them.
 WITH erased AS (
-    SELECT s.series_id, range_agg(tstzrange(e.from_at, e.to_at)) AS ranges
-      FROM iot_service.erased_intervals e
-      JOIN iot_service.iot_devices v ON v.site = e.site AND (e.device IS NULL OR v.device = e.device)
-      JOIN iot_service.series s USING (device_id)
-     WHERE s.series_id = ANY(%(series_ids)s::int[])
-     GROUP BY s.series_id
+    SELECT series_id, range_agg(tstzrange(from_at, to_at)) AS ranges
+      FROM iot_service.erased_series
+     WHERE series_id = ANY(%(series_ids)s::int[])
+     GROUP BY series_id
 )
 INSERT INTO iot_service.series_latest (series_id, recorded_at, value, reliability, causes)
 SELECT DISTINCT ON (w.series_id) w.series_id, r.recorded_at, r.value, r.reliability, r.causes
