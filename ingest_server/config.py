@@ -168,11 +168,13 @@ class PatternsOptions(BaseModel):
 
 class BackupsOptions(BaseModel):
     """folder: where `heal7-iot db backup` puts them; its newest is verified every so many days, by a database that is
-    made of it and dropped again. newest_within_h: an older one is a failure."""
+    made of it and dropped again. verify_dsn: any database of the server on which it is made, and a role that may make
+    one (CREATEDB); none: as jobs log in. newest_within_h: an older one is a failure."""
 
     model_config = _STRICT
 
     folder: Path | None = None
+    verify_dsn: Dsn | None = None
     verify_every_days: Annotated[int, Field(ge=1, le=365)] = 7
     newest_within_h: Annotated[float, Field(ge=1, le=8_760)] = 36.0
 
@@ -190,6 +192,16 @@ class IngestConfig(BaseModel):
     storage: StorageOptions = StorageOptions()
     patterns: PatternsOptions = PatternsOptions()
     backups: BackupsOptions = BackupsOptions()
+
+    @property
+    def jobs_dsn(self) -> str:
+        """As whom jobs log in."""
+        return (self.database.background.dsn or self.database.dsn).get_secret_value()
+
+    @property
+    def verify_dsn(self) -> str:
+        """Where backups are verified, and as whom."""
+        return self.jobs_dsn if self.backups.verify_dsn is None else self.backups.verify_dsn.get_secret_value()
 
     @model_validator(mode="after")
     def _accepts_only_what_it_keeps(self) -> Self:

@@ -126,7 +126,8 @@ def verify(
 ) -> None:
     """Prove a backup; exit 1 where anything differs. Without --dsn only its checksums are compared.
 
-    With it, it is restored; rows of each table, each gateway's books and a sample of hours are compared.
+    With it, it is restored; rows of each table, each gateway's books and a sample of hours are compared. That needs a
+    role with CREATEDB, and room for a second copy.
 
     Example: heal7-iot db verify /var/backups/heal7-iot --dsn 'host=/run/postgresql dbname=postgres'
     """
@@ -143,8 +144,10 @@ def verify(
                 typer.echo(f"         {line}")
         extent = "restored and compared" if done.restored else "checksums only; --dsn names a server to restore into"
         typer.echo(f"{done.path}: {'sound' if done.sound else 'NOT SOUND'} ({extent})")
-    for name in done.left_behind:
-        typer.echo(f"left by a verification that was killed: DROP DATABASE {name}", err=True)
+    for database in done.dropped:
+        typer.echo(f"dropped what a killed verification had left: {database}", err=True)
+    for database in done.left_behind:
+        typer.echo(f"looks like what a killed verification left: {database}: if so, DROP DATABASE it", err=True)
     if not done.sound:
         raise typer.Exit(EXIT_FAILED)
 
@@ -219,7 +222,12 @@ def _plain(done: Restored) -> dict[str, object]:
 
 
 def _compared(done: Verified) -> dict[str, object]:
-    return {"restored": done.restored, "comparisons": done.comparisons, "left_behind": done.left_behind}
+    return {
+        "restored": done.restored,
+        "comparisons": done.comparisons,
+        "dropped": done.dropped,
+        "left_behind": done.left_behind,
+    }
 
 
 @contextmanager

@@ -163,6 +163,36 @@ def resume(dsn: Dsn, journal: _Journal = None, as_json: AsJson = False) -> None:
     _end(done)
 
 
+@app.command()
+def enforce(
+    journal: Annotated[Path, typer.Argument(metavar="JOURNAL", help="As `erase run` wrote it.", show_default=False)],
+    dsn: Dsn,
+    as_json: AsJson = False,
+) -> None:
+    """Bring erasures of a journal into force that the database does not know, and remove their rows: after a recovery
+    to a moment before them. `db restore --erasures` does the same by itself.
+
+    Example: heal7-iot erase enforce /var/lib/heal7-iot/erasures.jsonl --dsn 'dbname=heal7'
+    """
+    try:
+        rules = erasure_journal.read(journal)
+    except OSError as error:
+        refuse(f"{journal}: {error.strerror or error}: name the journal")
+    except erasure_journal.JournalError as error:
+        refuse(str(error))
+
+    async def work(connection: Connection) -> _Done:
+        enforced = [made for made, intervals in rules if await erasure.enforce(connection, made, intervals)]
+        left = await erasure.unfinished(connection)
+        return _Done(len(enforced), await _carry_out(connection, left, show_progress=not as_json), None)
+
+    done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    if as_json:
+        show_json({"erasures": done.erasures, "readings": done.readings})
+    else:
+        typer.echo(f"{done.erasures:,} erasures brought into force, {done.readings:,} readings removed")
+
+
 async def _carry_out(connection: Connection, erasures: list[UUID], *, show_progress: bool) -> int:
     """Removes the rows, and brings the rollups up to date; how many rows."""
     console = Console(stderr=True)

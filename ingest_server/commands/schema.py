@@ -1,14 +1,17 @@
 """`heal7-iot db`: the schema."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.link.config_file import EXIT_CONFIG
+from gateway.link.config_file import EXIT_CONFIG, ConfigError, load_toml
 from ingest_server.commands import backup
-from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, show_json, show_table
+from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, refuse, show_json, show_table
+from ingest_server.config import IngestConfig, StorageOptions
 from ingest_server.storage.flavour import Wanted
+from ingest_server.storage.inspection import Backups
 from ingest_server.storage.inspection import check as inspect
 from ingest_server.storage.migrations import migrate as apply
 from ingest_server.storage.migrations import status as read_status
@@ -96,15 +99,42 @@ def status(dsn: Dsn, as_json: AsJson = False) -> None:
 
 @app.command()
 def check(
-    dsn: Dsn,
-    months_ahead: Annotated[int, typer.Option(min=0, help="As storage.months_ahead of the server.")] = 5,
+    dsn: Annotated[
+        str | None,
+        typer.Option("--dsn", envvar="HEAL7_IOT_DSN", help="Database; else the one of --config.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="The server's configuration (TOML): looks as its jobs do, also at backups.",
+            show_default=False,
+        ),
+    ] = None,
+    months_ahead: Annotated[
+        int | None,
+        typer.Option(min=0, help="As storage.months_ahead of the server.", show_default="one less than the server's"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what will hurt: drift, rights, room ahead, failed jobs, rollups behind, disk left. Exit 1 if something does.
+    """Tell what will hurt: drift, rights, room ahead, failed jobs, rollups behind, disk left, backups that cannot be
+    verified, and what killed verifications left. Exit 1 if something does.
 
-    Example: heal7-iot db check --dsn 'dbname=heal7' || page-the-operator
+    Example: heal7-iot db check --config /etc/heal7-iot/ingest.toml || page-the-operator
     """
-    found = on_database(dsn, lambda connection: inspect(connection, months_ahead=months_ahead))
+    loaded = None if config is None else _loaded(config)
+    if dsn is None:
+        if loaded is None:
+            refuse("--dsn or --config: name the database, or the configuration of its server")
+        dsn = loaded.jobs_dsn
+    ahead = months_ahead
+    if ahead is None:
+        # A month that has just begun was the first of those ahead, until the job runs again.
+        ahead = (StorageOptions() if loaded is None else loaded.storage).months_ahead - 1
+    backups = None
+    if loaded is not None and loaded.backups.folder is not None:
+        backups = Backups(loaded.backups.folder, loaded.verify_dsn)
+    found = on_database(dsn, lambda connection: inspect(connection, months_ahead=ahead, backups=backups))
     if as_json:
         show_json(found)
     else:
@@ -112,3 +142,10 @@ def check(
         show_table("database", ["what", "state", "detail"], rows)
     if any(f.ok is False for f in found):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _loaded(config: Path) -> IngestConfig:
+    try:
+        return load_toml(config, IngestConfig)
+    except ConfigError as error:
+        refuse(str(error))

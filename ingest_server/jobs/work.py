@@ -70,10 +70,12 @@ async def _archive(context: Context, connection: Connection) -> str:
 
 async def _retention(context: Context, connection: Connection) -> str:
     kept = context.config.storage.keep_months + context.config.storage.archive_months
+    # Also where TimescaleDB keeps what is old: a restored backup or a change of the flavour brought these months there.
+    dropped = _named("dropped", await months.drop(connection, months.before(Month.of(context.wall_us()), kept)))
     if context.flavour is Flavour.TIMESCALEDB:
         begins = await timescaledb.advance_horizon(connection, context.wall_us(), _days(kept))
-        return f"nothing before {begins} is refreshed any more; chunks are dropped by TimescaleDB's own policy"
-    return _named("dropped", await months.drop(connection, months.before(Month.of(context.wall_us()), kept)))
+        return f"nothing before {begins} is refreshed any more; chunks go by TimescaleDB's own policy; {dropped}"
+    return dropped
 
 
 async def _erasures(_context: Context, connection: Connection) -> str:
@@ -116,12 +118,18 @@ async def _backups(context: Context, _connection: Connection) -> str:
     age_h = (context.wall_us() - made_us) / 3.6e9
     if age_h > wanted.newest_within_h:
         raise StorageUnavailable(f"{path} is the newest, {age_h:.0f} h old: does `heal7-iot db backup` still run?")
-    database = context.config.database
-    dsn = (database.background.dsn or database.dsn).get_secret_value()
-    verified = await verify_backup(path, dsn, Unwatched())
+    verified = await verify_backup(path, context.config.verify_dsn, Unwatched())
+    killed = "".join(
+        f"; {did}: {', '.join(map(str, databases))}"
+        for did, databases in (
+            ("dropped what a killed verification had left", verified.dropped),
+            ("looks like what a killed verification left", verified.left_behind),
+        )
+        if databases
+    )
     if not verified.sound:
-        raise StorageUnavailable(f"{path}: {'; '.join(d for c in verified.comparisons for d in c.differs)}")
-    return f"{path} is whole: restored, and compared"
+        raise StorageUnavailable(f"{path}: {'; '.join(d for c in verified.comparisons for d in c.differs)}{killed}")
+    return f"{path} is whole: restored, and compared{killed}"
 
 
 def _verify_every_s(context: Context) -> int:

@@ -1,17 +1,22 @@
-"""What an operator wants to know before it hurts: drift, rights, room ahead, failed jobs, disk left."""
+"""What an operator wants to know before it hurts: drift, rights, room ahead, failed jobs, disk left, verification."""
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest_server.errors import StorageError
 from ingest_server.storage import drift, job_runs, timescaledb
-from ingest_server.storage.connection import Connection, sql, translated
+from ingest_server.storage.backup import room, scratch
+from ingest_server.storage.backup.folder import newest
+from ingest_server.storage.backup.loading import open_backup
+from ingest_server.storage.connection import Connection, connect, sql, translated
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.rollups import backlog
 
 _LEAST_DAYS = 30.0
 _LEAST_SHARE = 0.10
 _NAMED = 10
+_VERIFY_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,15 @@ class Finding:
     detail: str
 
 
-async def check(connection: Connection, *, months_ahead: int) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Backups:
+    """What the job `backups` is to verify, and as whom."""
+
+    folder: Path
+    verify_dsn: str
+
+
+async def check(connection: Connection, *, months_ahead: int, backups: Backups | None = None) -> list[Finding]:
     """Everything that can be told from here. Changes nothing."""
     flavour = await recorded(connection)
     found = [
@@ -37,6 +50,10 @@ async def check(connection: Connection, *, months_ahead: int) -> list[Finding]:
     if flavour is Flavour.TIMESCALEDB:
         failed = await timescaledb.failed_jobs(connection)
         found.append(Finding("TimescaleDB's own jobs", not failed, "; ".join(failed) or "none failed within a day"))
+    if backups is None:
+        found.append(await _scratch(connection))
+    else:
+        found += await _verification(backups)
     return found
 
 
@@ -53,10 +70,38 @@ async def _rights(connection: Connection) -> Finding:
         owner = await connection.execute(sql("is_owner"))
         row = await owner.fetchone()
     assert row is not None
-    missing = [f"{role} lacks {right} on {relation}" for role, right, relation in rows]
+    missing = [f"{role} lacks {right} on {relation}: {grant}" for role, right, relation, grant in rows]
     if not row[0]:
         missing.append(f"{row[1]} does not own the schema: archiving wants database.background.dsn of one that does")
     return Finding("rights", not missing, "; ".join(missing) or f"{row[1]} owns the schema, the roles have theirs")
+
+
+async def _verification(backups: Backups) -> list[Finding]:
+    try:
+        connection = await connect(backups.verify_dsn, "command", _VERIFY_TIMEOUT_S)
+    except StorageError as error:
+        return [Finding("verification", False, f"backups.verify_dsn: {error}")]
+    try:
+        return [await _may_verify(connection, backups.folder), await _scratch(connection)]
+    finally:
+        await connection.close()
+
+
+async def _may_verify(connection: Connection, folder: Path) -> Finding:
+    try:
+        await scratch.require_right(connection)
+        backup = open_backup(newest(folder))
+        await room.require_for_database(connection, backup.manifest)
+    except StorageError as error:
+        return Finding("verification", False, str(error))
+    return Finding("verification", True, f"{connection.info.user} may make a database of {backup.path.name}")
+
+
+async def _scratch(connection: Connection) -> Finding:
+    found = await scratch.found(connection)
+    left = [str(database) for database in found if not database.in_use]
+    said = f"{', '.join(left)}: the next verification drops those that it made" if left else "nothing"
+    return Finding("left by verifications", not left, said)
 
 
 async def _ahead(connection: Connection, flavour: Flavour | None, months_ahead: int) -> Finding:

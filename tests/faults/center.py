@@ -43,7 +43,7 @@ CLOCK_IS_READ_S = 1.2
 """A gateway with a clock of its own learns within so long that this was moved."""
 
 _TOOK_BACK = "the database no longer holds"
-"""What a gateway says that sends again what was settled. Here no database is ever restored: some receipt lied."""
+"""What a gateway says that sends again what was settled. Unless a test restored the database, some receipt lied."""
 
 _BROKER = ("max_queued_messages 20", "max_inflight_messages 0", "sys_interval 1")
 """Fewer than the gateways may have under way: a server that is away for a moment overflows its queue."""
@@ -186,6 +186,7 @@ class Center:
         self.directory = directory
         self.pace = pace
         self.settles_within_s = settles_within_s
+        self.restored = False
         self.oracle = Oracle()
         self.proxy = Proxy()
         self.postgres = EmbeddedPostgres(directory / "pg")
@@ -376,7 +377,7 @@ class Center:
             if stop:
                 gateway.terminate()
             shutil.rmtree(self.copy_spool(gateway).parent)
-            if _TOOK_BACK in gateway.log.read_text(errors="replace"):
+            if not self.restored and self.took_back(gateway):
                 self.oracle.complain(f"{gateway.name} took back what was settled, though no database was restored")
         audit = self._command("audit", "--dsn", self.dsn)
         verdict = self.oracle.compare(self.dsn, audit=audit.stdout if audit.returncode else None)
@@ -385,6 +386,10 @@ class Center:
                 gateway.start()
         self.sensors.resume()
         return verdict
+
+    def took_back(self, gateway: Gateway) -> bool:
+        """Whether it has sent again what was settled."""
+        return _TOOK_BACK in gateway.log.read_text(errors="replace")
 
     def _is_settled(self) -> Callable[[], bool]:
         first: dict[str, float] = {}

@@ -7,6 +7,7 @@ server of another database. Spools that are put back: `tests/end_to_end/test_rol
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from gateway.link.anchor import Anchor, ClockSource
 from gateway.link.wire import Kind, encode_data
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, SpoolOptions
+from ingest_server.storage.backup.loading import open_backup
 from tests.end_to_end.line import GATEWAY, Key, Line, SealedBatch, short_directory
 from tests.end_to_end.test_rolled_back_spool import copy_spool, put_back, seal_unheard, tell_and_die
+from tests.faults.center import Center
 
 SPOOL = SpoolOptions(1024 * 1024 * 1024, 259_200.0)
 STARTS = 75
@@ -437,3 +440,65 @@ def test_the_server_of_another_database_on_the_same_broker_frees_nothing(line: L
     finally:
         staging.kill()
         staging.wait()
+
+
+def db(center: Center, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "heal7_iot", "db", *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+@pytest.mark.slow
+def test_an_older_backup_and_three_spools_make_a_whole_database() -> None:
+    """The newest backup is damaged. Since the one before it a gateway was killed and began anew, another was full of
+    what it could not send, and a third was switched off through all of the restore."""
+    directory = short_directory("rebuilt")
+    center = Center(directory)
+    try:
+        backups = directory / "backups"
+        center.wait("readings arrive", lambda: center.committed() > 500)
+        db(center, "backup", "--dsn", center.dsn, "--to", str(backups))
+        (older,) = backups.iterdir()
+        in_older = open_backup(older).manifest.readings
+        assert in_older > 500
+
+        killed, cut, switched_off = center.gateways
+        killed.kill()
+        killed.start()
+        center.wait("so many again", lambda: center.committed() >= 2 * in_older)
+        db(center, "backup", "--dsn", center.dsn, "--to", str(backups))
+        newer = max(backups.iterdir())
+        assert newer != older
+        center.proxy.cut(cut.link)
+        center.wait("many more", lambda: center.committed() >= 3 * in_older)
+        switched_off.terminate()
+        for worker in center.workers[:2]:
+            worker.terminate()
+        before = center.committed()
+
+        ledger = newer / "ledger.copy.zst"
+        ledger.write_bytes(ledger.read_bytes()[:-1])
+        with psycopg.connect(center.postgres.dsn("template1"), autocommit=True) as admin:
+            admin.execute("DROP DATABASE postgres WITH (FORCE)")
+            admin.execute("CREATE DATABASE postgres TEMPLATE template0")
+        assert "nothing was restored" in db(center, "restore", str(backups), "--dsn", center.dsn, code=1)
+        db(center, "restore", str(older), "--dsn", center.dsn)
+        assert center.committed() == in_older < before / 2
+        center.restored = True
+
+        for worker in center.workers[:2]:
+            worker.start()
+        center.proxy.mend(cut.link)
+        center.wait("what was committed after the backup is there again", lambda: center.committed() > before / 2)
+        switched_off.start()
+        verdict = center.settle()
+        assert verdict.sound, verdict
+        # Row by row; and of nothing does a book say that it is missing.
+        assert verdict.committed == verdict.sealed >= before
+        assert (verdict.presumed_lost, verdict.dropped_with_gap, verdict.quarantined) == (0, 0, 0)
+        assert all(center.took_back(gateway) for gateway in center.gateways)
+    finally:
+        center.close()
+        shutil.rmtree(directory)

@@ -64,6 +64,7 @@ COMMANDS = [
     ("erase", "run"),
     ("erase", "list"),
     ("erase", "resume"),
+    ("erase", "enforce"),
     ("audit",),
     ("quarantine", "list"),
     ("quarantine", "show"),

@@ -17,7 +17,7 @@ from typing import Any
 from psycopg import sql as composed
 
 from ingest_server.errors import SchemaError
-from ingest_server.storage.backup import folder
+from ingest_server.storage.backup import folder, room
 from ingest_server.storage.backup.errors import NotWritten
 from ingest_server.storage.backup.files import CompressedFile, write_whole
 from ingest_server.storage.backup.manifest import FORMAT, MANIFEST, SUMS, Bucket, File, Manifest, sums
@@ -79,11 +79,13 @@ def dump(dsn: str, directory: Path, progress: Progress, *, with_archive: bool = 
         with translated():
             _require_schema(connection)
             ledger_id, _, _, now = _identity(connection)
+            readings = _estimated(connection, with_archive)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise NotWritten(f"{directory}: {error.strerror}") from error
         left_behind = folder.clear(directory)
+        room.require_for_backup(directory, readings)
         name = folder.name_of(now, ledger_id)
         with folder.begun(directory, name) as partial, _snapshot(connection, with_archive):
             with translated():
@@ -308,6 +310,15 @@ def _identity(connection: BlockingConnection) -> tuple[str, int, str, str]:
 
 def _tables(connection: BlockingConnection) -> dict[str, Table]:
     return tables_of(connection.execute(sql("backup_tables")).fetchall())
+
+
+def _estimated(connection: BlockingConnection, with_archive: bool) -> int:
+    """How many readings there are, as PostgreSQL's statistics have it: 0 where it has none."""
+    tables = _tables(connection)
+    archived = connection.execute(sql("months_apart")).fetchall() if with_archive else []
+    return sum(int(rows) for _, name, _, rows in archived if name.startswith(READINGS)) + (
+        tables[READINGS].rows if READINGS in tables else 0
+    )
 
 
 def _blocks(copy: Any) -> Iterator[tuple[bytes, int]]:

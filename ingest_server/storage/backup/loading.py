@@ -14,10 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from psycopg import errors
 from psycopg import sql as composed
 
-from ingest_server.errors import SchemaError
+from ingest_server.errors import SchemaError, StorageUnavailable
 from ingest_server.storage import erasure
+from ingest_server.storage.backup import room
 from ingest_server.storage.backup.errors import DamagedBackup, NotABackup, TargetRefused
 from ingest_server.storage.backup.files import decompressed, hashed
 from ingest_server.storage.backup.manifest import File, Manifest, read_manifest
@@ -117,6 +119,25 @@ async def restore(
     """
     await require_server(connection)
     await _require_rights(connection)
+    await room.require_for_database(connection, backup.manifest)
+    try:
+        return await _restore(connection, backup, progress, wanted, erasures, as_copy=as_copy, to_newest=to_newest)
+    except StorageUnavailable as error:
+        if isinstance(error.__cause__, errors.DiskFull):
+            raise TargetRefused(f"{error}: the server's disk is full; nothing of {backup.path} stays there") from error
+        raise
+
+
+async def _restore(
+    connection: Connection,
+    backup: Backup,
+    progress: Progress,
+    wanted: Wanted,
+    erasures: Rules,
+    *,
+    as_copy: bool,
+    to_newest: bool,
+) -> Restored:
     async with transaction(connection):
         await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'".encode())
         await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -191,15 +212,16 @@ async def _require_empty(connection: Connection, manifest: Manifest) -> None:
 async def _load_all(connection: Connection, backup: Backup, progress: Progress, done: _Done) -> None:
     progress.begin("restoring (bytes)", backup.manifest.size)
     tables = await _tables(connection)
-    # Rows first, then their index: sorted once, instead of page by page.
+    # Rows first, then their index: sorted once, instead of page by page. A hypertable's stay: its chunks make theirs.
     cursor = await connection.execute(sql("readings_indexes"))
     indexes = await cursor.fetchall()
-    for name, _ in indexes:
+    partitioned = [(name, definition) for name, definition, _, is_partitioned in indexes if is_partitioned]
+    for name, _ in partitioned:
         await connection.execute(f"DROP INDEX {name}".encode())
     for file in backup.manifest.files:
         schema, name = file.table.split(".")
         if schema == "archive":
-            await _make_archived(connection, name)
+            await _make_archived(connection, name, tables)
         elif name not in tables:
             raise SchemaError(f"{backup.path / file.name}: this schema has no table {file.table}")
         elif tables[name].is_view:
@@ -216,9 +238,11 @@ async def _load_all(connection: Connection, backup: Backup, progress: Progress, 
                 await connection.execute(composed.SQL("DELETE FROM {}").format(composed.Identifier(schema, name)))
             await _make_months(connection, file)
         await _load(connection, backup, file, progress)
+        if schema == "archive":
+            await _index_archived(connection, name, [how for _, _, how, _ in indexes])
         done.rows += file.rows
         done.readings += file.rows if file.table == _READINGS else 0
-    for _, definition in indexes:
+    for _, definition in partitioned:
         await connection.execute(definition.encode())
 
 
@@ -251,28 +275,42 @@ async def _make_months(connection: Connection, file: File) -> None:
             month = month.next()
 
 
-async def _make_archived(connection: Connection, name: str) -> None:
-    found = _MONTH.fullmatch(name)
-    if found is None:
+async def _make_archived(connection: Connection, name: str, tables: dict[str, Table]) -> None:
+    """A table for an archived month, of either flavour: as its parent, but for indexes."""
+    if _MONTH.fullmatch(name) is None:
         raise SchemaError(f"archive.{name}: this is no archived month")
-    parent = "sensor_readings" if name.startswith("sensor_readings") else "rollup_1m"
+    month, parent = composed.Identifier("archive", name), composed.Identifier("iot_service", _parent(name))
     await connection.execute("CREATE SCHEMA IF NOT EXISTS archive")
     await connection.execute(
-        composed.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(
-            composed.Identifier("archive", name), composed.Identifier("iot_service", parent)
-        )
+        composed.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING INDEXES)").format(month, parent)
     )
+    if tables[_parent(name)].is_view:
+        # TimescaleDB's aggregate says nothing of nulls, which a minute never has.
+        for column in ("series_id", "bucket"):
+            await connection.execute(
+                composed.SQL("ALTER TABLE {} ALTER {} SET NOT NULL").format(month, composed.Identifier(column))
+            )
     cursor = await connection.execute(
-        "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass", (f"iot_service.{parent}",)
+        "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass", (f"iot_service.{_parent(name)}",)
     )
     row = await cursor.fetchone()
     assert row is not None
     # As if it had been moved there: whoever owns the schema drops it when its time has come.
-    await connection.execute(
-        composed.SQL("ALTER TABLE {} OWNER TO {}").format(
-            composed.Identifier("archive", name), composed.Identifier(row[0])
-        )
-    )
+    await connection.execute(composed.SQL("ALTER TABLE {} OWNER TO {}").format(month, composed.Identifier(row[0])))
+
+
+async def _index_archived(connection: Connection, name: str, of_readings: list[str]) -> None:
+    """What a month has that was moved there. of_readings: the indexes of its parent, from USING on."""
+    month = composed.Identifier("archive", name)
+    if _parent(name) == "rollup_1m":
+        await connection.execute(composed.SQL("ALTER TABLE {} ADD PRIMARY KEY (series_id, bucket)").format(month))
+        return
+    for how in of_readings:
+        await connection.execute(composed.SQL("CREATE INDEX ON {} {}").format(month, composed.SQL(how)))
+
+
+def _parent(month: str) -> str:
+    return "sensor_readings" if month.startswith("sensor_readings") else "rollup_1m"
 
 
 def _require_columns(backup: Backup, file: File, table: Table) -> None:

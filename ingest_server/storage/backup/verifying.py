@@ -1,17 +1,11 @@
 """Proving a backup: its files are those that were written, and a database made of them says what the original said."""
 
-import asyncio
-import contextlib
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from psycopg import sql as composed
-from psycopg.conninfo import make_conninfo
 
+from ingest_server.storage.backup import room, scratch
 from ingest_server.storage.backup.loading import Backup, check_files, open_backup, restore
 from ingest_server.storage.backup.manifest import Bucket
 from ingest_server.storage.backup.progress import Progress
@@ -20,7 +14,6 @@ from ingest_server.storage.connection import Connection, connect, sql, translate
 from ingest_server.storage.flavour import Wanted
 from ingest_server.storage.migrations import migrate
 
-SCRATCH = "heal7_iot_verify_"
 _TERMS = ("committed", "quarantined", "dropped", "presumed_lost", "in_flight")
 
 
@@ -34,12 +27,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """restored: whether a database was made of it. left_behind: databases of verifications that were killed."""
+    """restored: whether a database was made of it. dropped, left_behind: databases of verifications that were killed,
+    those that were dropped now, and those that are perhaps not of our making."""
 
     path: Path
     restored: bool
     comparisons: tuple[Comparison, ...]
-    left_behind: tuple[str, ...]
+    dropped: tuple[scratch.Scratch, ...]
+    left_behind: tuple[scratch.Scratch, ...]
 
     @property
     def sound(self) -> bool:
@@ -53,18 +48,32 @@ async def verify_backup(path: Path, dsn: str | None, progress: Progress) -> Veri
     happens. Raises StorageError where it cannot be compared at all.
     """
     backup = open_backup(path)
+    if dsn is None:
+        return Verified(path, False, (await _compare_files(backup, progress),), (), ())
+    maker = await connect(dsn, "verify", 0)
+    try:
+        # First: to read every file may take an hour.
+        await scratch.require_right(maker)
+        dropped, left = await scratch.clear(maker)
+        await room.require_for_database(maker, backup.manifest)
+        comparisons = [await _compare_files(backup, progress)]
+        restored = not comparisons[0].differs
+        if restored:
+            async with scratch.made(maker, dsn) as connection:
+                # Its own partitions, whatever the server offers: each table is there, and can be counted.
+                await restore(connection, backup, progress, wanted=Wanted.NATIVE, to_newest=False)
+                with translated():
+                    comparisons += await _compare(connection, backup)
+                await migrate(connection, wanted=Wanted.NATIVE)
+                comparisons.append(Comparison("schema brought to the newest version", ()))
+    finally:
+        await maker.close()
+    return Verified(path, restored, tuple(comparisons), tuple(dropped), tuple(left))
+
+
+async def _compare_files(backup: Backup, progress: Progress) -> Comparison:
     faults = await check_files(backup, progress)
-    comparisons = [Comparison(f"checksums of {len(backup.manifest.files)} files", tuple(faults))]
-    left_behind: tuple[str, ...] = ()
-    if dsn is not None and not faults:
-        async with _scratch(dsn) as (connection, left_behind):
-            # Its own partitions, whatever the server offers: each table is there, and can be counted.
-            await restore(connection, backup, progress, wanted=Wanted.NATIVE, to_newest=False)
-            with translated():
-                comparisons += await _compare(connection, backup)
-            await migrate(connection, wanted=Wanted.NATIVE)
-            comparisons.append(Comparison("schema brought to the newest version", ()))
-    return Verified(path, dsn is not None and not faults, tuple(comparisons), left_behind)
+    return Comparison(f"checksums of {len(backup.manifest.files)} files", tuple(faults))
 
 
 async def _compare(connection: Connection, backup: Backup) -> list[Comparison]:
@@ -134,49 +143,3 @@ async def _compare_sample(connection: Connection, backup: Backup) -> Comparison:
 
 def _told(bucket: Bucket) -> str:
     return f"{bucket.readings} readings, sum {bucket.total}, {bucket.minimum} … {bucket.maximum}"
-
-
-@asynccontextmanager
-async def _scratch(dsn: str) -> AsyncIterator[tuple[Connection, tuple[str, ...]]]:
-    """A database of its own on that server, and the names of others that nobody dropped."""
-    name = f"{SCRATCH}{secrets.token_hex(6)}"
-    admin = await connect(dsn, "verify", 0)
-    try:
-        left = await _left_behind(admin)
-        with translated():
-            # As empty as they come: what a platform puts into its template is none of a backup's business.
-            await admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'".encode())
-        try:
-            connection = await connect(make_conninfo(dsn, dbname=name), "verify", 0)
-            try:
-                yield connection, left
-            finally:
-                await connection.close()
-        finally:
-            # Also where we are cancelled: Ctrl-C must not leave a copy of every reading behind.
-            await _to_its_end(_drop(admin, name))
-    finally:
-        await admin.close()
-
-
-async def _drop(admin: Connection, name: str) -> None:
-    with translated():
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-async def _to_its_end(work: Any) -> None:
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-    task.result()
-
-
-async def _left_behind(admin: Connection) -> tuple[str, ...]:
-    with translated():
-        cursor = await admin.execute(
-            "SELECT datname FROM pg_database d WHERE starts_with(datname, %s)"
-            " AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid) ORDER BY 1",
-            (SCRATCH,),
-        )
-        return tuple(row[0] for row in await cursor.fetchall())

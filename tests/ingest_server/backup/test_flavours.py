@@ -4,6 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ingest_server.config import IngestConfig, pools_of
+from ingest_server.jobs.context import Context
+from ingest_server.jobs.running import run as run_job
+from ingest_server.jobs.work import JOBS
 from ingest_server.storage import erasure
 from ingest_server.storage.backup.loading import open_backup
 from ingest_server.storage.flavour import Flavour
@@ -11,7 +15,8 @@ from ingest_server.storage.months import archive
 from ingest_server.storage.partitions import Month
 from ingest_server.storage.rollups import refresh_all
 from tests.ingest_server.backup.conftest import NOW, content, made, restored
-from tests.ingest_server.line import open_writer
+from tests.ingest_server.backup.test_round_trip import indexes_of
+from tests.ingest_server.line import DAY, NOW_US, open_writer
 from tests.ingest_server.rollup_oracle import Rollups, brute_force, stored
 from tests.peers.postgres import Database
 
@@ -68,3 +73,52 @@ async def test_a_hypertable_that_is_restored_keeps_what_was_erased_out(
     done = await restored(path, timescale_database, erasures=rules)
     assert (done.erasures, done.erased) == (1, removed)
     assert content(timescale_database)["sensor_readings"] == content(history)["sensor_readings"]
+
+
+async def test_archived_months_are_archived_months_of_a_hypertable_too(
+    history: Database, timescale_database: Database, target: Database, directory: Path
+) -> None:
+    """Plain tables, which erasures reach, backups hold, and retention drops in their time."""
+    async with open_writer(history) as writer:
+        assert await archive(writer.connection, Month(2026, 9)) == [Month(2026, 8)]
+    names = ["sensor_readings_2026_08", "rollup_1m_2026_08"]
+    await restored(made(history, directory, with_archive=True), timescale_database)
+    for name in names:
+        assert archived(timescale_database, name) == archived(history, name) != []
+    parent = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'iot_service.sensor_readings'::regclass"
+    assert [i.partition(" USING ")[2] for i in indexes_of(timescale_database, names[0])] == [
+        i.partition(" USING ")[2] for (i,) in timescale_database.query(parent)
+    ]
+    assert indexes_of(timescale_database, names[1]) == indexes_of(history, names[1])
+    # And back.
+    await restored(made(timescale_database, directory / "back", with_archive=True), target)
+    for name in names:
+        assert archived(target, name) == archived(history, name)
+        assert indexes_of(target, name) == indexes_of(history, name)
+
+    scope = erasure.Scope("seoul-1", None, "hall-1", None, NOW)
+    async with open_writer(timescale_database) as writer:
+        erasure_id, _ = await erasure.request(writer.connection, scope, reason="asked for", by="test")
+        await erasure.carry_out(writer.connection, erasure_id)
+    assert all(archived(timescale_database, name) == [] for name in names)
+
+    assert await dropped_after(timescale_database, 32) == "dropped nothing"
+    assert await dropped_after(timescale_database, 34) == "dropped 2026-08"
+    assert timescale_database.one("SELECT to_regclass('archive.sensor_readings_2026_08')") is None
+
+
+async def dropped_after(database: Database, months: int) -> str:
+    """What the job `retention` says so much later."""
+    config = IngestConfig.model_validate({"database": {"dsn": database.dsn}})
+    pools = pools_of(config.database)
+    context = Context(pools, Flavour.TIMESCALEDB, config, lambda: NOW_US + months * 31 * DAY)
+    try:
+        done = await run_job(next(job for job in JOBS if job.name == "retention"), context)
+    finally:
+        await pools.end()
+    assert done.ok
+    return done.detail.split("; ")[-1]
+
+
+def archived(database: Database, name: str) -> list[str]:
+    return [row for (row,) in database.query(f"SELECT t::text FROM archive.{name} t ORDER BY 1")]

@@ -130,5 +130,9 @@ def test_every_command_of_ours_is_in_the_drill() -> None:
         for heading in ("Before it happens", "The database is gone", "Somebody deleted readings", "A copy for staging")
         for command in commands(heading)
     }
-    written = {line.strip() for line in DOCUMENT.splitlines() if re.match(r" {4,}heal7-iot ", line)}
+    written = {
+        line.strip()
+        for line in DOCUMENT.split("\n## Continuous WAL archiving\n")[0].splitlines()
+        if re.match(r" {4,}heal7-iot ", line)
+    }
     assert written <= drilled

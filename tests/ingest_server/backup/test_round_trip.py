@@ -134,6 +134,16 @@ async def test_rollups_from_before_the_horizon_are_kept(history: Database, targe
     assert verified.sound
 
 
+def indexes_of(database: Database, archived: str) -> list[str]:
+    """Without their names."""
+    return [
+        definition.partition(" ON ")[2]
+        for (definition,) in database.query(
+            f"SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'archive.{archived}'::regclass"
+        )
+    ]
+
+
 async def test_archived_months_are_left_out_or_asked_for(history: Database, target: Database, directory: Path) -> None:
     august = "SELECT t::text FROM archive.{} t ORDER BY 1"
     names = ["sensor_readings_2026_08", "rollup_1m_2026_08"]
@@ -147,6 +157,7 @@ async def test_archived_months_are_left_out_or_asked_for(history: Database, targ
         rows = history.query(august.format(name))
         assert rows
         assert target.query(august.format(name)) == rows
+        assert indexes_of(target, name) == indexes_of(history, name) != []
 
 
 async def test_a_month_on_its_way_to_the_archive_is_neither_lost_nor_doubled(
