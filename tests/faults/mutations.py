@@ -108,8 +108,8 @@ LEDGER_OUTSIDE_THE_TRANSACTION = Mutation(
     (
         Edit(
             "ingest_server/storage/group.py",
-            "            await copy_rows(connection, rows, rules)\n        return await _claim(",
-            "            await copy_rows(connection, rows, rules)\n"
+            "            await require_rules(connection, min(rules))\n        return await _claim(",
+            "            await require_rules(connection, min(rules))\n"
             "    async with transaction(connection):\n"
             "        return await _claim(",
         ),

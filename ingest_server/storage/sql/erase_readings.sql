@@ -7,6 +7,7 @@ WITH gone AS (
     RETURNING series_id, recorded_at
 ), told AS (
     INSERT INTO iot_service.rollup_log (from_at, to_at, series_ids)
-    SELECT min(recorded_at), max(recorded_at) + interval '1 microsecond', ARRAY[series_id] FROM gone GROUP BY series_id
+    SELECT min(recorded_at), max(recorded_at) + interval '1 microsecond', ARRAY[series_id]
+      FROM gone GROUP BY series_id, date_trunc('month', recorded_at, 'UTC')
 )
 SELECT count(*) FROM gone
