@@ -95,6 +95,7 @@ async def _serve(config: IngestConfig, pools: Pools, stop: asyncio.Event) -> Non
         receipts,
         counters,
         group_batches=config.ingest.receive_maximum,
+        gather_s=config.ingest.gather_ms / 1000,
         retention_days=config.books.raw_retention_days,
         wall_us=wall_us,
         clock_s=time.monotonic,

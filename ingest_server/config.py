@@ -101,12 +101,15 @@ class IngestOptions(BaseModel):
     """How batches are taken from the broker.
 
     receive_maximum: batches that the broker may send before the first is acknowledged (MQTT 5), and so the most that
-    one transaction settles. share: name under which several workers share the work; needs MQTT 5.
+    one transaction settles. gather_ms: where less than half as many have arrived, a transaction begins no sooner than
+    this after the one before: few large ones leave more of the database to others. share: name under which several
+    workers share the work; needs MQTT 5.
     """
 
     model_config = _STRICT
 
     receive_maximum: Annotated[int, Field(ge=1, le=10_000)] = 500
+    gather_ms: Annotated[int, Field(ge=0, le=1_000)] = 200
     share: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
     health_file: Path | None = None
 

@@ -73,6 +73,7 @@ class Pipeline:
         counters: Counters,
         *,
         group_batches: int,
+        gather_s: float,
         retention_days: int,
         wall_us: Callable[[], int],
         clock_s: Callable[[], float],
@@ -82,6 +83,7 @@ class Pipeline:
         self._receipts = receipts
         self._counters = counters
         self._group_batches = group_batches
+        self._gather_s = gather_s
         self._retention_days = retention_days
         self._wall_us = wall_us
         self._clock_s = clock_s
@@ -93,12 +95,14 @@ class Pipeline:
         """Until told to stop; a group that was begun is finished, unless the database is away."""
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
+            not_before_s = 0.0
             while not stop.is_set():
-                arriving = asyncio.create_task(self._source.batches(self._group_batches), name="batches")
+                arriving = asyncio.create_task(self._source.batches(self._group_batches, not_before_s), name="batches")
                 await asyncio.wait([arriving, stopping], return_when=asyncio.FIRST_COMPLETED)
                 if not arriving.done():
                     arriving.cancel()
                     return
+                not_before_s = self._clock_s() + self._gather_s
                 await self._settle(arriving.result(), stop)
         finally:
             stopping.cancel()

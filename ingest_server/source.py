@@ -21,6 +21,9 @@ _RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.5, 5.0
 _MAX_STATUSES = 20_000
 # Gateways whose latest status waits to be heard: a status repeats every 30 s, so one too many may be left out.
 
+_SENT_AHEAD = 20
+# What mosquitto sends before the first acknowledgement under MQTT 3.1.1 (mosquitto.conf, max_inflight_messages).
+
 MAX_WAITING_BYTES = 268_435_456
 """Payloads that may wait. Not `receive_maximum` batches: mosquitto 2.0 sends up to that many for *each* acknowledgement
 while it has a backlog, and MQTT 3.1.1 knows no such limit; a connection given up for that would lose the backlog."""
@@ -69,6 +72,7 @@ class MqttSource:
         self._receive_maximum = receive_maximum
         self._share = share
         self._clock_s = clock_s
+        self._enough = _half(receive_maximum)
         self._batches: deque[Delivery] = deque()
         self._waiting_bytes = 0
         self._statuses: dict[str, ArrivedStatus] = {}
@@ -129,6 +133,7 @@ class MqttSource:
         async with session:
             await session.subscribe([*self._shared_topics(choice.version5), self._topics.server_status])
             choice.worked()
+            self._enough = _half(self._receive_maximum if choice.version5 else _SENT_AHEAD)
             backoff.reset()
             self._session = session
             log.info("connected to broker %s:%d", self._options.host, self._options.port)
@@ -197,14 +202,27 @@ class MqttSource:
         if status.state == "offline" and self._session is not None:
             self._say_online()
 
-    async def batches(self, most: int) -> list[Delivery]:
-        """At least one batch, at most so many; waits for the first."""
-        while not self._batches:
-            self._batch_arrived.clear()
-            await self._batch_arrived.wait()
+    async def batches(self, most: int, not_before_s: float) -> list[Delivery]:
+        """At least one batch, at most so many; waits for the first.
+
+        Until not_before_s (monotonic) it also waits for others, unless half of what the broker sends ahead is there:
+        with all of it in our hands the broker would be idle meanwhile.
+        """
+        await self._arrived(1)
+        try:
+            async with asyncio.timeout(max(0.0, not_before_s - self._clock_s())):
+                await self._arrived(self._enough)
+        except TimeoutError:
+            # The session may have ended meanwhile, and have taken with it what was here.
+            await self._arrived(1)
         taken = [self._batches.popleft() for _ in range(min(most, len(self._batches)))]
         self._waiting_bytes -= sum(len(delivery.payload) for delivery in taken)
         return taken
+
+    async def _arrived(self, enough: int) -> None:
+        while len(self._batches) < enough:
+            self._batch_arrived.clear()
+            await self._batch_arrived.wait()
 
     async def statuses(self) -> dict[str, ArrivedStatus]:
         """The latest status of each gateway that has sent one since the last call; waits for the first."""
@@ -213,3 +231,7 @@ class MqttSource:
             await self._status_arrived.wait()
         taken, self._statuses = self._statuses, {}
         return taken
+
+
+def _half(sent_ahead: int) -> int:
+    return max(1, sent_ahead // 2)

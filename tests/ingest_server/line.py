@@ -131,12 +131,12 @@ async def open_writer(database: Database, limits: CatalogueLimits = LIMITS) -> A
 class HandFed(MqttSource):
     """A source into which a test puts what a broker would deliver."""
 
-    def __init__(self) -> None:
+    def __init__(self, receive_maximum: int = 10_000) -> None:
         super().__init__(
             BrokerOptions(),
             ledger_id="",
             worker="test",
-            receive_maximum=10_000,
+            receive_maximum=receive_maximum,
             share=None,
             clock_s=lambda: 0.0,
         )
@@ -199,6 +199,7 @@ async def running_line(
         Receipts(publish, TOPICS, ledger, counters),
         counters,
         group_batches=group,
+        gather_s=0,
         retention_days=RETENTION_DAYS,
         wall_us=lambda: now_us,
         clock_s=lambda: 0.0,

@@ -284,6 +284,7 @@ class Worker:
             Receipts(self._publish, TOPICS, ledger, counters),
             counters,
             group_batches=GROUP,
+            gather_s=0,
             retention_days=RETENTION_DAYS,
             wall_us=lambda: NOW_US,
             clock_s=lambda: 0.0,
