@@ -85,19 +85,24 @@ def debian_empty_database(debian_postgres: EmbeddedPostgres) -> Iterator[Databas
         yield made
 
 
-@pytest.fixture(params=["pg18", "pg15"])
+_PG15, _TIMESCALEDB = (pytest.param(name, marks=pytest.mark.slow) for name in ("pg15", "timescaledb"))
+# Whoever works on this sees the newest server in five minutes, and what TimescaleDB's flavour does by itself; that all
+# of them behave alike, with the slow tests.
+
+
+@pytest.fixture(params=["pg18", _PG15])
 def any_database(request: pytest.FixtureRequest) -> Database:
     """`database` and then `debian_database`: the test runs on both."""
     return _asked_for(request, {"pg18": "database", "pg15": "debian_database"})
 
 
-@pytest.fixture(params=["pg18", "pg15"])
+@pytest.fixture(params=["pg18", _PG15])
 def any_empty_database(request: pytest.FixtureRequest) -> Database:
     """`empty_database` and then `debian_empty_database`: the test runs on both."""
     return _asked_for(request, {"pg18": "empty_database", "pg15": "debian_empty_database"})
 
 
-@pytest.fixture(params=["pg18", "pg15", "timescaledb"])
+@pytest.fixture(params=["pg18", _PG15, _TIMESCALEDB])
 def every_database(request: pytest.FixtureRequest) -> Database:
     """Both versions of PostgreSQL, and TimescaleDB: what behaves alike on all of them."""
     return _asked_for(request, {"pg18": "database", "pg15": "debian_database", "timescaledb": "migrated_timescale"})

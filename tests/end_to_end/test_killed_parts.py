@@ -9,6 +9,7 @@ from tests.end_to_end.line import Line
 PARTS = ("gateway", "ingest", "broker", "database")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_part_killed_twice_in_the_middle_of_a_run(line: Line, part: str) -> None:
     line.start_ingest()

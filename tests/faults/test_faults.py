@@ -41,6 +41,7 @@ def check_rounds(center: Center, seed: int, rounds: int, faults: int, longest_s:
         assert verdict.committed > before
 
 
+@pytest.mark.slow
 def test_faults_by_chance(center: Center, pytestconfig: pytest.Config) -> None:
     seed = int(pytestconfig.getoption("randomly_seed", default=7))
     check_rounds(center, seed, rounds=1, faults=12, longest_s=4.0)

@@ -125,7 +125,10 @@ def taken_back(line: Line) -> bool:
     return bool(line.report()["uplink"]["taken_back"] > 0)
 
 
-@pytest.mark.parametrize("backup", [by_command, by_dump, by_rows, pytest.param(by_files, marks=pytest.mark.slow)])
+_OTHERS = [pytest.param(way, marks=pytest.mark.slow) for way in (by_dump, by_rows, by_files)]
+
+
+@pytest.mark.parametrize("backup", [by_command, *_OTHERS])
 def test_what_a_restored_database_lacks_is_sent_again(line: Line, backup: Callable[[Line], Callable[[], None]]) -> None:
     line.start_ingest()
     line.start_gateway()
@@ -247,6 +250,7 @@ def prepare_spool(line: Line, starts: int, each: int) -> int:
     return starts * 2 * each
 
 
+@pytest.mark.slow
 def test_a_restore_after_many_starts(line: Line) -> None:
     """Each start began an epoch, and the database has forgotten all of them."""
     prepared = prepare_spool(line, STARTS, 5)

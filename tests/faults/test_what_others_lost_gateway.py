@@ -388,7 +388,9 @@ def _cut(data: bytearray) -> None:
     del data[len(data) // 2 :]
 
 
-@pytest.mark.parametrize("damage", [_first_page, _rubbish, _in_the_middle, _cut])
+@pytest.mark.parametrize(
+    "damage", [_first_page, *(pytest.param(d, marks=pytest.mark.slow) for d in (_rubbish, _in_the_middle, _cut))]
+)
 async def test_corruption_that_meant_refuse_to_start(
     mosquitto: Broker, tmp_path: Path, damage: Callable[[bytearray], None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -41,7 +41,7 @@ def test_it_ends_by_itself_with_balanced_books() -> None:
         demo.until(_RUNNING)
         code, out, err = demo.end()
         figures = _figures(out)
-        assert (code, err) == (0, "")
+        assert (code, err) == (0, ""), figures
         _assert_balanced(figures)
         # 3 dust sensors give 12 readings a second each, 9 radios 9 a room: a loaded machine still hears half of it.
         assert 63 * 8 / 2 < int(str(figures["readings_sealed"])) < 63 * 10
@@ -89,6 +89,7 @@ def test_a_signal_before_it_runs_leaves_nothing(stage: str, how: signal.Signals)
         assert demo.left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_it() -> None:
     with demonstration() as demo:
         demo.until(_RUNNING)
@@ -100,6 +101,7 @@ def test_a_terminal_that_is_closed_ends_it() -> None:
         assert demo.left_behind() == []
 
 
+@pytest.mark.slow
 def test_a_part_that_dies_is_named_with_its_last_words_and_its_state_may_be_kept(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     with demonstration("--keep", str(kept)) as demo:
