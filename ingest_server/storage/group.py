@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from gateway.link.ranges import RangeSet
 from gateway.link.wire import Envelope, Gap
 from ingest_server.errors import StorageError
+from ingest_server.storage.arrays import float8s, int4s, int8s
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.erased import require_rules
 from ingest_server.storage.multirange import from_multirange, to_text
@@ -167,11 +168,11 @@ async def copy_rows(connection: Connection, rows: Rows, rules: int) -> None:
     await connection.execute(
         sql("upsert_latest"),
         {
-            "series_ids": latest.series_ids.tolist(),
-            "times_us": latest.times_us.tolist(),
-            "values": latest.values.tolist(),
-            "reliability": latest.reliability.tolist(),
-            "causes": latest.causes.tolist(),
+            "series_ids": int4s(latest.series_ids),
+            "times_us": int8s(latest.times_us),
+            "values": float8s(latest.values),
+            "reliability": int4s(latest.reliability),
+            "causes": int4s(latest.causes),
         },
     )
 

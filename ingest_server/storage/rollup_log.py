@@ -5,6 +5,7 @@ import struct
 import numpy as np
 
 from ingest_server.decoder import Int64s
+from ingest_server.storage.arrays import int4s
 from ingest_server.storage.rows import HEADER, POSTGRES_EPOCH_US, TRAILER, Rows
 
 COPY_LOG = "COPY iot_service.rollup_log (from_at, to_at, series_ids) FROM STDIN (FORMAT binary)"
@@ -15,12 +16,8 @@ _SPANS_MIN = (1, 60, 1440, 525_600)
 # so on. A refresh that looks at more than changed finds the same.
 _MOST_ENTRIES = 1_000
 
-# A row of a binary COPY with its three fields, the last an array of one dimension (array_send in PostgreSQL's
-# arrayfuncs.c: dimensions, flags, the type's oid, for each dimension its size and lower bound; then each element's
-# length and bytes).
-_ROW = struct.Struct(">h i q i q i i i i i i")
-_ELEMENT = np.dtype([("length", ">i4"), ("value", ">i4")])
-_INT4_OID = 23
+# A row of a binary COPY with its three fields, as far as the bytes of the third.
+_ROW = struct.Struct(">h i q i q i")
 
 
 def log_bytes(rows: Rows) -> bytes:
@@ -30,17 +27,13 @@ def log_bytes(rows: Rows) -> bytes:
         starts = np.flatnonzero(np.concatenate(([True], buckets[1:] != buckets[:-1])))
         if len(starts) <= _MOST_ENTRIES:
             break
-    elements = np.empty(len(ids), dtype=_ELEMENT)
-    elements["length"] = 4
-    elements["value"] = ids
-    packed = elements.tobytes()
     span_us = span_min * _MINUTE_US
-    parts = [HEADER]
+    parts: list[bytes] = [HEADER]
     for first, after in zip(starts.tolist(), [*starts[1:].tolist(), len(ids)], strict=True):
         from_us = int(buckets[first]) * span_us - POSTGRES_EPOCH_US
-        size = (after - first) * _ELEMENT.itemsize
-        parts.append(_ROW.pack(3, 8, from_us, 8, from_us + span_us, 20 + size, 1, 0, _INT4_OID, after - first, 1))
-        parts.append(packed[first * _ELEMENT.itemsize : after * _ELEMENT.itemsize])
+        series_ids = int4s(ids[first:after])
+        parts.append(_ROW.pack(3, 8, from_us, 8, from_us + span_us, len(series_ids)))
+        parts.append(series_ids)
     parts.append(TRAILER)
     return b"".join(parts)
 
