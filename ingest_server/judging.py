@@ -7,7 +7,7 @@ import numpy as np
 
 from gateway.link.errors import UnusableBatch
 from gateway.link.wire import Batch, Gap, decode_series
-from ingest_server.decoder import Columns, open_body
+from ingest_server.decoder import Bools, Columns, open_body
 from ingest_server.redaction import redacted
 from ingest_server.screening import AcceptedTime, rejected, screen, span_us
 from ingest_server.source import Delivery
@@ -99,10 +99,15 @@ def _apart(number: int, o: Opened, body: Columns | UnusableBatch, erased: Erased
         gone = forbidden(body, erased.of_table(o.delivery.gateway, decode_series(body.table)))
     except UnusableBatch:
         return _whole(number, o, reason, detail, erased.number)
+    return _held_back(number, o, body, gone, reason, detail, erased.number)
+
+
+def _held_back(number: int, o: Opened, columns: Columns, gone: Bools, reason: str, detail: str, rules: int) -> Entry:
+    """None of it is written; what is erased of it is not kept, either."""
     if not gone.any():
-        return _whole(number, o, reason, detail, erased.number, span_us(body.times_us))
-    rejections = (*rejected(ERASED, "", gone, body.times_us), *rejected(reason, detail, ~gone, body.times_us))
-    return _entry(number, o, body, None, rejections, erased.number)
+        return _whole(number, o, reason, detail, rules, span_us(columns.times_us))
+    rejections = (*rejected(ERASED, "", gone, columns.times_us), *rejected(reason, detail, ~gone, columns.times_us))
+    return _entry(number, o, columns, None, rejections, rules)
 
 
 def _data(
@@ -112,7 +117,7 @@ def _data(
         return _whole(number, o, "unusable", str(table), rules)
     if int(columns.series.max()) >= len(table.ids):
         detail = f"reading of series {int(columns.series.max())}, the table has {len(table.ids)}"
-        return _whole(number, o, "unusable", detail, rules)
+        return _held_back(number, o, columns, forbidden(columns, table.erased), "unusable", detail, rules)
     rows, rejections = screen(columns, table, accepted)
     return _entry(number, o, columns, rows, rejections, rules)
 

@@ -15,6 +15,7 @@ from ingest_server.raw_frames import DecodedFrames, decode_frames
 from ingest_server.screening import AcceptedTime, screen, span_us
 from ingest_server.storage import quarantine
 from ingest_server.storage.catalogue import Table
+from ingest_server.storage.erased import RulesChanged
 from ingest_server.storage.group import Rejection
 from ingest_server.storage.quarantine import Quarantined
 from ingest_server.storage.quarantine_erasure import erase_entry
@@ -128,17 +129,21 @@ async def replay(
     """
     if entry.replayed_at is not None:
         return Replayed(entry.quarantine_id, 0, 0, "was replayed before")
-    rules = writer.catalogue.erased
-    await rules.follow(writer.connection)
-    # An erasure does so itself; it may be under way, or was cut off.
-    erased = await erase_entry(writer.connection, rules, entry.quarantine_id) if rules.number else None
-    if erased is not None:
-        found = await quarantine.read_entry(writer.connection, entry.quarantine_id)
-        if found is None:
-            return Replayed(entry.quarantine_id, 0, 0, "", erased=erased)
-        entry, payload = found
-    replayed = await _replay(writer, entry, payload, accepted, profiles, now_s)
-    return replace(replayed, erased=erased or 0)
+    rules, erased = writer.catalogue.erased, 0
+    while True:
+        await rules.follow(writer.connection)
+        if rules.number:
+            # An erasure does so itself; it may be under way, or was cut off.
+            erased += await erase_entry(writer.connection, rules, entry.quarantine_id) or 0
+            found = await quarantine.read_entry(writer.connection, entry.quarantine_id)
+            if found is None:
+                return Replayed(entry.quarantine_id, 0, 0, "", erased=erased)
+            entry, payload = found
+        try:
+            replayed = await _replay(writer, entry, payload, accepted, profiles, now_s)
+        except RulesChanged:
+            continue
+        return replace(replayed, erased=erased)
 
 
 async def _replay(
@@ -174,6 +179,8 @@ async def _replay_data(
     profiles: ProfileSet,
     now_s: float,
 ) -> Replayed:
+    # Before anything is screened: the catalogue follows what comes into force meanwhile.
+    rules = writer.catalogue.erased.number
     series = wire.decode_series(columns.table)
     if int(columns.series.max()) >= len(series):
         raise UnusableBatch(f"reading of series {int(columns.series.max())}, the table has {len(series)}")
@@ -193,7 +200,6 @@ async def _replay_data(
     rows = Rows.joined([part.rows for part in parts if part.rows is not None])
     if not len(rows):
         return Replayed(entry.quarantine_id, 0, entry.readings, why)
-    rules = writer.catalogue.erased.number
     if not await quarantine.release(writer.connection, writer.partitions, entry, rows, tuple(left), rules):
         return Replayed(entry.quarantine_id, 0, 0, _OVERTAKEN)
     return Replayed(entry.quarantine_id, entry.readings - len(left), len(left), why)

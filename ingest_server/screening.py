@@ -34,8 +34,9 @@ class AcceptedTime:
     latest_us: int
 
     @classmethod
-    def at(cls, now_us: int, retention_days: int) -> "AcceptedTime":
-        return cls(now_us - retention_days * 86_400_000_000, now_us + FUTURE_US)
+    def at(cls, now_us: int, retention_days: int, horizon_us: int = 0) -> "AcceptedTime":
+        """horizon_us: where the months begin that have not been archived; a reading before it would bring one back."""
+        return cls(max(now_us - retention_days * 86_400_000_000, horizon_us), now_us + FUTURE_US)
 
 
 def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows | None, tuple[Rejection, ...]]:

@@ -21,8 +21,9 @@ _RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.5, 5.0
 _MAX_STATUSES = 20_000
 # Gateways whose latest status waits to be heard: a status repeats every 30 s, so one too many may be left out.
 
-_SENT_AHEAD = 20
-# What mosquitto sends before the first acknowledgement under MQTT 3.1.1 (mosquitto.conf, max_inflight_messages).
+_LEAST_WINDOW, _SILENCE_S = 10, 0.02
+# Who has so many under way and falls silent may be waiting for us: mosquitto sends 20 ahead under MQTT 3.1.1, other
+# brokers some 32 whatever they were asked for, and a gateway has a window of its own.
 
 MAX_WAITING_BYTES = 268_435_456
 """Payloads that may wait. Not `receive_maximum` batches: mosquitto 2.0 sends up to that many for *each* acknowledgement
@@ -72,7 +73,7 @@ class MqttSource:
         self._receive_maximum = receive_maximum
         self._share = share
         self._clock_s = clock_s
-        self._enough = _half(receive_maximum)
+        self._enough = max(1, receive_maximum // 2)
         self._batches: deque[Delivery] = deque()
         self._waiting_bytes = 0
         self._statuses: dict[str, ArrivedStatus] = {}
@@ -133,7 +134,6 @@ class MqttSource:
         async with session:
             await session.subscribe([*self._shared_topics(choice.version5), self._topics.server_status])
             choice.worked()
-            self._enough = _half(self._receive_maximum if choice.version5 else _SENT_AHEAD)
             backoff.reset()
             self._session = session
             log.info("connected to broker %s:%d", self._options.host, self._options.port)
@@ -205,16 +205,19 @@ class MqttSource:
     async def batches(self, most: int, not_before_s: float) -> list[Delivery]:
         """At least one batch, at most so many; waits for the first.
 
-        Until not_before_s (monotonic) it also waits for others, unless half of what the broker sends ahead is there:
-        with all of it in our hands the broker would be idle meanwhile.
+        Until not_before_s (monotonic) it also waits for others, unless broker or gateways can send no more before we
+        acknowledge: half of what was asked of the broker is there, or a good number, and then nothing for a while.
         """
         await self._arrived(1)
-        try:
-            async with asyncio.timeout(max(0.0, not_before_s - self._clock_s())):
-                await self._arrived(self._enough)
-        except TimeoutError:
-            # The session may have ended meanwhile, and have taken with it what was here.
-            await self._arrived(1)
+        while len(self._batches) < self._enough and (left_s := not_before_s - self._clock_s()) > 0:
+            try:
+                async with asyncio.timeout(min(left_s, _SILENCE_S)):
+                    await self._arrived(len(self._batches) + 1)
+            except TimeoutError:
+                if len(self._batches) >= _LEAST_WINDOW:
+                    break
+        # The session may have ended meanwhile, and have taken with it what was here.
+        await self._arrived(1)
         taken = [self._batches.popleft() for _ in range(min(most, len(self._batches)))]
         self._waiting_bytes -= sum(len(delivery.payload) for delivery in taken)
         return taken
@@ -231,7 +234,3 @@ class MqttSource:
             await self._status_arrived.wait()
         taken, self._statuses = self._statuses, {}
         return taken
-
-
-def _half(sent_ahead: int) -> int:
-    return max(1, sent_ahead // 2)

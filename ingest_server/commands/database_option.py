@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from gateway.link.config_file import EXIT_CONFIG
 from ingest_server.errors import StorageError
@@ -99,12 +100,13 @@ def _plain(value: object) -> object:
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table for a person, or, where its words would not fit beside each other, an entry after the other."""
     cells = [["" if cell is None else f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in rows]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for column in columns:
         numeric = all(isinstance(row[columns.index(column)], int | float) for row in rows) and bool(rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        table.add_row(*row)
+        # As they are: gateways give names, and brackets would be taken for markup.
+        table.add_row(*map(Text, row))
     console = Console()
     if not console.is_terminal:
         # Into a pipe or a file: folded to 80 columns, no word that `grep` looks for would be whole.
@@ -134,7 +136,7 @@ def refuse(fault: str) -> NoReturn:
 
 def _show_entries(console: Console, title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     wide = max(map(len, columns))
-    console.print(title, style="italic", highlight=False)
+    console.print(title, style="italic", markup=False, highlight=False)
     for row in cells:
         console.print()
         for column, cell in zip(columns, row, strict=True):

@@ -198,16 +198,15 @@ async def _carry_out(connection: Connection, erasures: list[UUID], *, show_progr
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, transient=True, disable=not (show_progress and console.is_terminal))
-    removed = 0
     with bar:
         removing = bar.add_task("erasing", total=len(erasures))
         for erasure_id in erasures:
-            removed += await erasure.carry_out(connection, erasure_id)
+            await erasure.carry_out(connection, erasure_id)
             bar.advance(removing)
         rollups = bar.add_task("rollups", total=await backlog(connection))
         async for entries in refreshes(connection):
             bar.advance(rollups, entries)
-    return removed
+    return await erasure.removed_by(connection, erasures)
 
 
 async def _enter(connection: Connection, journal: Path | None) -> str | None:

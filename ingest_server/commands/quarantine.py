@@ -22,6 +22,7 @@ from ingest_server.screening import AcceptedTime, date
 from ingest_server.storage import quarantine
 from ingest_server.storage.catalogue import Catalogue
 from ingest_server.storage.connection import Connection
+from ingest_server.storage.history import raw_horizon
 from ingest_server.storage.quarantine import Filter, Quarantined
 from ingest_server.storage.writer import Writer, partitions_of
 
@@ -223,7 +224,9 @@ class _Replay:
         profiles = ProfileSet.load()
         catalogue = Catalogue(connection, catalogue_limits(self.books), describe_from(profiles))
         writer = Writer(connection, catalogue, await partitions_of(connection))
-        accepted = AcceptedTime.at(wall_us(), self.retention_days)
+        horizon = await raw_horizon(connection)
+        horizon_us = 0 if horizon is None else int(horizon.timestamp()) * 1_000_000
+        accepted = AcceptedTime.at(wall_us(), self.retention_days, horizon_us)
         waiting = len(self.ids) or await quarantine.count_waiting(connection, self.chosen)
         results: list[Replayed] = []
         with self._progress() as bar:

@@ -1,7 +1,8 @@
 """Connections to the database, and the one place where psycopg's errors become ours."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -17,6 +18,7 @@ Connection = AsyncConnection[TupleRow]
 BlockingConnection = psycopg.Connection[TupleRow]
 
 CONNECT_TIMEOUT_S = 10
+_ASK_EVERY_S = 0.2
 
 
 @cache
@@ -33,6 +35,8 @@ def translated() -> Iterator[None]:
     # A trigger of the platform's that raises, a limit that a row exceeds: these, too, the same content meets again.
     except (errors.DataError, errors.IntegrityError, errors.RaiseException, errors.ProgramLimitExceeded) as error:
         raise BatchRejected(_first_line(error)) from error
+    except UnicodeEncodeError as error:
+        raise BatchRejected(f"{error.object!r} is not UTF-8: a name is") from error
     except psycopg.Error as error:
         # Everything else is worth another try: the server went away, a lock or statement timed out, the disk is
         # full, a permission is missing until an operator grants it. Nothing is acknowledged meanwhile.
@@ -92,13 +96,33 @@ def _parameters(purpose: str, statement_timeout_s: float, lock_timeout_s: float)
         "options": f"-c statement_timeout={int(statement_timeout_s * 1000)} -c timezone=UTC"
         f" -c lock_timeout={int(lock_timeout_s * 1000)} -c idle_in_transaction_session_timeout=60000"
         # Statements of ours take milliseconds, and their costs are overestimated: to compile them takes longer.
-        " -c jit=off",
+        " -c jit=off"
+        # Nor may the locks of a server whose machine vanished stay for as long: leader, migration, refresh.
+        " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000",
         # A database that vanished without a word must not hold the line for the kernel's two hours.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
     }
+
+
+@asynccontextmanager
+async def session_lock(connection: Connection, key: int) -> AsyncIterator[None]:
+    """Holds an advisory lock over several transactions. Asks again and again: a wait would meet a timeout."""
+    with translated():
+        while True:
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (key,))
+            row = await cursor.fetchone()
+            if row is not None and row[0]:
+                break
+            await asyncio.sleep(_ASK_EVERY_S)
+    try:
+        yield
+    finally:
+        # Else it would take the place of what went wrong: whoever meets an error gives the connection up, and the lock.
+        with suppress(psycopg.Error):
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
 
 
 @asynccontextmanager

@@ -7,13 +7,16 @@ from uuid import UUID
 
 from psycopg import sql as composed
 
-from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.connection import Connection, session_lock, sql, transaction, translated
 from ingest_server.storage.erased import ERASURE_LOCK, Erased
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.patterns import lock_patterns
 from ingest_server.storage.places import NoSuchThing
 from ingest_server.storage.quarantine_erasure import erase_entry
 from ingest_server.storage.rollups import lock_rollups
+
+_CARRYING_OUT = 0x48454107 << 32
+"""With 32 bits of an erasure's id: the lock of whoever carries it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,27 @@ async def request(connection: Connection, scope: Scope, *, reason: str, by: str)
 
 
 async def carry_out(connection: Connection, erasure_id: UUID) -> int:
-    """Removes the rows of an erasure that is in force; how many.
+    """Removes the rows of an erasure that is in force; how many. 0 where it is done already.
 
     What was derived from them goes, too: rollups with the next refresh, patterns of use at once. So does what of them
     waits in quarantine: it counts as dropped.
     """
+    # A command and the job `erasures` would do the same work twice, and one of them would say that there was none.
+    async with session_lock(connection, _CARRYING_OUT | erasure_id.int & 0xFFFF_FFFF):
+        if erasure_id not in await unfinished(connection):
+            return 0
+        removed = await _erase_rows(connection, erasure_id)
+        # Last: somebody may have let quarantine grow large, and everybody's readings would wait for it.
+        await _erase_quarantined(connection, erasure_id)
+        with translated():
+            await connection.execute(
+                "UPDATE iot_service.erasures SET done_at = now() WHERE erasure_id = %s", (erasure_id,)
+            )
+    return removed
+
+
+async def _erase_rows(connection: Connection, erasure_id: UUID) -> int:
+    """Out of every table but quarantine; how many readings."""
     this = {"erasure_id": erasure_id}
     # First, and by itself: writers wait for these rows.
     async with transaction(connection):
@@ -127,9 +146,10 @@ async def carry_out(connection: Connection, erasure_id: UUID) -> int:
         row = await cursor.fetchone()
         if row is not None and row[0]:
             await connection.execute(sql("restore_latest"), {"series_ids": row[0]})
-    await _erase_quarantined(connection, erasure_id)
     async with transaction(connection):
         await lock_rollups(connection)
+        # A site's years take as long as they take: cut off, it would begin anew each time.
+        await connection.execute("SET LOCAL statement_timeout = 0")
         # By default TimescaleDB decompresses no more than 100,000 readings for one statement, and fails.
         await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
         removed = await _erase_readings(connection, erasure_id)
@@ -140,8 +160,7 @@ async def carry_out(connection: Connection, erasure_id: UUID) -> int:
         await lock_patterns(connection)
         await connection.execute(sql("erase_patterns"), this)
         await connection.execute(
-            "UPDATE iot_service.erasures SET readings = readings + %s, done_at = now() WHERE erasure_id = %s",
-            (removed, erasure_id),
+            "UPDATE iot_service.erasures SET readings = readings + %s WHERE erasure_id = %s", (removed, erasure_id)
         )
     return removed
 
@@ -183,6 +202,18 @@ async def _rollups(connection: Connection) -> dict[str, composed.Identifier]:
         names |= {row[0]: (row[1], row[2]) for row in await cursor.fetchall()}
     widths = {"minutes": "rollup_1m", "hours": "rollup_1h", "days": "rollup_1d"}
     return {width: composed.Identifier(*names[level]) for width, level in widths.items()}
+
+
+async def removed_by(connection: Connection, erasures: Sequence[UUID]) -> int:
+    """How many rows erasures have removed, whoever carried them out."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT COALESCE(sum(readings), 0)::bigint FROM iot_service.erasures WHERE erasure_id = ANY(%s)",
+            (list(erasures),),
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def unfinished(connection: Connection) -> list[UUID]:

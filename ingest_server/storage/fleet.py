@@ -28,9 +28,7 @@ async def list_zones(connection: Connection) -> list[Row]:
 async def resolve(connection: Connection, gateway: str) -> int | None:
     """Lifts the hold on a gateway's instances and forgets those that are gone; how many. None: no such gateway."""
     async with transaction(connection):
-        cursor = await connection.execute(
-            "SELECT gateway_id FROM iot_service.gateways WHERE name = %s FOR UPDATE", (gateway,)
-        )
+        cursor = await connection.execute("SELECT gateway_id FROM iot_service.gateways WHERE name = %s", (gateway,))
         row = await cursor.fetchone()
         if row is None:
             return None

@@ -9,6 +9,8 @@ worker settled meanwhile undoes this attempt whole.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from gateway.link.ranges import RangeSet
 from gateway.link.wire import Envelope, Gap
 from ingest_server.errors import StorageError
@@ -139,31 +141,31 @@ async def write_group(
     Raises SettledMeanwhile and RulesChanged (nothing was written: repeat from the first look), BatchRejected (nothing
     was written), StorageUnavailable (the outcome may be unknown: repeat, the ledger tells).
     """
-    rows = Rows.joined([e.rows for e in entries if e.rows is not None])
+    batches = [e.rows for e in entries if e.rows is not None]
     rules = [e.rules for e in entries if e.rows is not None or e.rejections]
-    if len(rows):
-        await partitions.ensure(connection, rows.times_us)
+    if batches:
+        await partitions.ensure(connection, np.concatenate([rows.times_us for rows in batches]))
     async with transaction(connection):
-        if len(rows):
+        if batches:
             await partitions.prepare(connection)
-            await copy_rows(connection, rows, min(rules))
+            await copy_rows(connection, batches, min(rules))
         elif rules:
             # Quarantine keeps nothing either that was screened by older rules.
             await require_rules(connection, min(rules))
         return await _claim(connection, entries, bound)
 
 
-async def copy_rows(connection: Connection, rows: Rows, rules: int) -> None:
+async def copy_rows(connection: Connection, batches: Sequence[Rows], rules: int) -> None:
     """Writes rows, what they change of the rollups, and the latest of each series, within the caller's transaction.
 
     rules: number of the last erasure that the rows were screened by. Raises RulesChanged.
     """
     await require_rules(connection, rules)
-    rows = rows.by_series()
+    rows = Rows.joined(list(batches)).by_series()
     async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         await copy.write(rows.copy_bytes())
     async with connection.cursor() as cursor, cursor.copy(COPY_LOG) as copy:
-        await copy.write(log_bytes(rows))
+        await copy.write(log_bytes(batches))
     latest = rows.latest()
     await connection.execute(
         sql("upsert_latest"),

@@ -103,7 +103,9 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
     await require_server(connection)
     done = []
     with translated():
+        # As long as somebody else's steps take.
         await connection.execute("SET statement_timeout = 0")
+        await connection.execute("SET lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
     try:
         flavour = await choose(connection, wanted)
@@ -121,7 +123,7 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
                 await _retried(connection, step.migration, back=True)
                 done.append(step.migration)
         if to is None or to >= _KEEPS_OBJECTS:
-            await _finish(connection, flavour, changed=bool(done))
+            await _finish(connection, flavour)
     finally:
         # Else it would take the place of what went wrong: on such a connection the lock ends with it.
         with suppress(psycopg.Error):
@@ -129,7 +131,7 @@ async def migrate(connection: Connection, *, to: int | None = None, wanted: Want
     return done
 
 
-async def _finish(connection: Connection, flavour: Flavour, *, changed: bool) -> None:
+async def _finish(connection: Connection, flavour: Flavour) -> None:
     """What is due after the steps: also where an earlier call died before it, or an administrator made a role since."""
     with translated():
         cursor = await connection.execute(sql("may_finish"))
@@ -138,7 +140,7 @@ async def _finish(connection: Connection, flavour: Flavour, *, changed: bool) ->
     owns, grants, has_objects = row
     if not owns:
         return
-    if changed or not has_objects:
+    if not has_objects:
         await drift.record(connection)
     async with transaction(connection):
         if grants:
@@ -202,6 +204,11 @@ async def _apply(connection: Connection, step: Migration, *, back: bool) -> None
                 "INSERT INTO iot_service.schema_migrations (version, name, checksum, flavour) VALUES (%s, %s, %s, %s)",
                 (step.version, step.name, step.checksum, step.flavour),
             )
+        cursor = await connection.execute("SELECT to_regclass('iot_service.schema_objects') IS NOT NULL")
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            # With the step: whoever dies after it would leave a schema that differs from what was noted, for ever.
+            await drift.record(connection)
 
 
 def _called(step: Migration, back: bool) -> str:

@@ -10,7 +10,7 @@ from psycopg.errors import LockNotAvailable
 
 from gateway.link.backoff import FullJitter
 from ingest_server.decoder import Int64s
-from ingest_server.errors import StorageUnavailable
+from ingest_server.errors import BatchRejected, StorageUnavailable
 from ingest_server.storage.connection import Connection, transaction, translated
 
 _ATTEMPTS = 10
@@ -66,6 +66,7 @@ class NativePartitions:
 
     async def ensure(self, connection: Connection, times_us: Int64s) -> None:
         for month in _months(times_us) - self._known:
+            await _require_kept(connection, month)
             await self._make(connection, month)
             self._known.add(month)
 
@@ -107,6 +108,14 @@ def _months(times_us: Int64s) -> set[Month]:
     # Only months that occur: one late reading must not make a partition for each month since.
     found = np.unique(times_us.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64))
     return {Month(1970 + n // 12, n % 12 + 1) for n in found.tolist()}
+
+
+async def _require_kept(connection: Connection, month: Month) -> None:
+    """Raises BatchRejected where the month lies in the archive, under the name that a new one would need there."""
+    with translated():
+        cursor = await connection.execute("SELECT FROM iot_service.raw_horizon WHERE begins > %s", (month.start,))
+        if await cursor.fetchone() is not None:
+            raise BatchRejected(f"the readings of {month.year}-{month.month:02d} have been archived")
 
 
 async def _is_attached(connection: Connection, month: Month) -> bool:

@@ -143,7 +143,7 @@ async def release(
         if not await _take(connection, entry, left):
             return False
         await partitions.prepare(connection)
-        await copy_rows(connection, rows, rules)
+        await copy_rows(connection, [rows], rules)
         await connection.execute(
             sql("move_to_committed"),
             {"gateway_id": entry.gateway_id, "epoch": entry.epoch, "moved": entry.readings - len(left)},
@@ -203,6 +203,7 @@ async def _take(connection: Connection, entry: Quarantined, left: tuple[int, ...
         {
             "quarantine_id": entry.quarantine_id,
             "was": entry.readings,
+            "were": None if entry.indices is None else list(entry.indices),
             "left": len(left),
             "indices": list(left),
         },

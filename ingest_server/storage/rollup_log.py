@@ -1,6 +1,7 @@
 """What a group's rows change of the rollups, as entries of the append-only log. No Python loop per reading."""
 
 import struct
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,22 +21,38 @@ _MOST_ENTRIES = 1_000
 _ROW = struct.Struct(">h i q i q i")
 
 
-def log_bytes(rows: Rows) -> bytes:
-    """What `COPY_LOG` takes, for rows of which there is at least one."""
-    for span_min in _SPANS_MIN:
-        buckets, ids = _distinct(rows, span_min)
-        starts = np.flatnonzero(np.concatenate(([True], buckets[1:] != buckets[:-1])))
-        if len(starts) <= _MOST_ENTRIES:
-            break
+def log_bytes(batches: Sequence[Rows]) -> bytes:
+    """What `COPY_LOG` takes, for batches with rows."""
+    by_span = {1: list(batches)}
+    if _buckets(Rows.joined(by_span[1]), 1) > _MOST_ENTRIES:
+        # Each by itself: one with readings of a hundred days would widen what all others of its group have changed.
+        by_span = {}
+        for batch in batches:
+            by_span.setdefault(_span_min(batch), []).append(batch)
+    parts = [HEADER]
+    for span_min, some in by_span.items():
+        parts += _entries(Rows.joined(some), span_min)
+    parts.append(TRAILER)
+    return b"".join(parts)
+
+
+def _span_min(rows: Rows) -> int:
+    return next((span for span in _SPANS_MIN if _buckets(rows, span) <= _MOST_ENTRIES), _SPANS_MIN[-1])
+
+
+def _buckets(rows: Rows, span_min: int) -> int:
+    return len(np.unique(rows.times_us // (span_min * _MINUTE_US)))
+
+
+def _entries(rows: Rows, span_min: int) -> Iterator[bytes]:
+    buckets, ids = _distinct(rows, span_min)
+    starts = np.flatnonzero(np.concatenate(([True], buckets[1:] != buckets[:-1])))
     span_us = span_min * _MINUTE_US
-    parts: list[bytes] = [HEADER]
     for first, after in zip(starts.tolist(), [*starts[1:].tolist(), len(ids)], strict=True):
         from_us = int(buckets[first]) * span_us - POSTGRES_EPOCH_US
         series_ids = int4s(ids[first:after])
-        parts.append(_ROW.pack(3, 8, from_us, 8, from_us + span_us, len(series_ids)))
-        parts.append(series_ids)
-    parts.append(TRAILER)
-    return b"".join(parts)
+        yield _ROW.pack(3, 8, from_us, 8, from_us + span_us, len(series_ids))
+        yield series_ids
 
 
 def _distinct(rows: Rows, span_min: int) -> tuple[Int64s, Int64s]:

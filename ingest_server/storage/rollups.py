@@ -5,11 +5,10 @@ statement: whatever an entry tells of is visible by then, and what is committed 
 are these entries deleted, in the same transaction: whoever reads sees all of it or nothing.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.connection import Connection, session_lock, sql, transaction, translated
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.timescaledb import refresh_aggregates
 
@@ -22,8 +21,6 @@ MOST_ENTRIES = 2_000
 _MOST_SERIES_HOURS = 50_000
 # Series times hours that one transaction looks at. What a restore, an erasure or a backfill enters is wide: all of it
 # at once would meet the statement's timeout, at every retry anew.
-
-_ASK_EVERY_S = 0.2
 
 
 def _level(level: str, below: str, width: str) -> bytes:
@@ -66,27 +63,11 @@ async def refresh(connection: Connection, most: int = MOST_ENTRIES) -> Refreshed
         return await _refresh(connection, most, _NATIVE_STEPS, None)
     # Its procedure has transactions of its own: the lock is the session's meanwhile. The entries stay until the days
     # are computed: what dies in between is done again.
-    await _lock_session(connection)
-    try:
+    async with session_lock(connection, ROLLUPS_LOCK):
         with translated():
             taken = await _take(connection, most)
         await refresh_aggregates(connection, taken.entries)
         return await _refresh(connection, most, _DAYS, taken)
-    finally:
-        if not connection.closed:
-            with translated():
-                await connection.execute("SELECT pg_advisory_unlock(%s)", (ROLLUPS_LOCK,))
-
-
-async def _lock_session(connection: Connection) -> None:
-    """`lock_rollups`, until the session gives it back. Asks again and again: a wait would need a timeout of its own."""
-    with translated():
-        while True:
-            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (ROLLUPS_LOCK,))
-            row = await cursor.fetchone()
-            if row is not None and row[0]:
-                return
-            await asyncio.sleep(_ASK_EVERY_S)
 
 
 async def _refresh(connection: Connection, most: int, steps: tuple[bytes, ...], taken: _Taken | None) -> Refreshed:

@@ -131,14 +131,14 @@ async def open_writer(database: Database, limits: CatalogueLimits = LIMITS) -> A
 class HandFed(MqttSource):
     """A source into which a test puts what a broker would deliver."""
 
-    def __init__(self, receive_maximum: int = 10_000) -> None:
+    def __init__(self, receive_maximum: int = 10_000, clock_s: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(
             BrokerOptions(),
             ledger_id="",
             worker="test",
             receive_maximum=receive_maximum,
             share=None,
-            clock_s=lambda: 0.0,
+            clock_s=clock_s,
         )
 
     def feed(self, topic: str, payload: bytes) -> asyncio.Event:

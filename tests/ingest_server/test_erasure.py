@@ -175,7 +175,7 @@ async def test_rows_screened_by_older_rules_are_refused(every_database: Database
     async with connected(every_database) as connection:
         with pytest.raises(RulesChanged):
             async with transaction(connection):
-                await copy_rows(connection, one, 0)
+                await copy_rows(connection, [one], 0)
     assert values(every_database) == [0.0]
 
 
@@ -192,7 +192,7 @@ async def test_an_erasure_waits_for_who_is_writing(any_database: Database) -> No
             np.array([0], dtype=np.int32),
         )
         async with transaction(writer.connection):
-            await copy_rows(writer.connection, one, 0)
+            await copy_rows(writer.connection, [one], 0)
             erasing = asyncio.create_task(erase(any_database, between(-15, -5)))
             await until_waiting_for_a_lock(any_database)
         assert await erasing == 1

@@ -64,7 +64,7 @@ class Center:
         rows = Rows(np.array([us_of(s.at) for s in new]), ids, np.array([s.value for s in new]), zeros + 90, zeros)
         await self.writer.partitions.ensure(self.writer.connection, rows.times_us)
         async with transaction(self.writer.connection):
-            await copy_rows(self.writer.connection, rows, 0)
+            await copy_rows(self.writer.connection, [rows], 0)
         await refresh_all(self.writer.connection)
         self.said += new
 

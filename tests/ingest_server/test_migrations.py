@@ -290,6 +290,24 @@ async def test_a_server_that_is_too_old_is_refused(database: Database, monkeypat
             await call(database)
 
 
+async def test_who_dies_after_a_step_leaves_no_drift(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = await connect(database.dsn, "test", 30)
+    try:
+        await migrations.migrate(connection, to=5)
+
+        async def killed(*_: object) -> None:
+            raise ConnectionAbortedError("killed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(migrations, "_finish", killed)
+            with pytest.raises(ConnectionAbortedError):
+                await migrations.migrate(connection)
+        assert await migrations.migrate(connection) == []
+        assert await drift.differences(connection) == []
+    finally:
+        await connection.close()
+
+
 async def test_drift_is_named_object_by_object(any_database: Database) -> None:
     connection = await connect(any_database.dsn, "test", 30)
     try:

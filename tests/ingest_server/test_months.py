@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.errors import QueryCanceled
 
-from ingest_server.errors import StorageUnavailable
+from ingest_server.errors import BatchRejected, StorageUnavailable
 from ingest_server.storage import months
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.partitions import Month, NativePartitions
@@ -88,6 +88,18 @@ async def test_what_is_past_its_time_is_archived_and_later_dropped(any_database:
         assert await months.drop(connection, OLD[1]) == OLD[:1]
         assert tables(any_database, "archive") == named(OLD[1])
         assert await months.drop(connection, OLD[1]) == []
+
+
+async def test_an_archived_month_is_not_made_again(any_database: Database) -> None:
+    """What came late would lie where nobody looks, and the next archiving would meet a table of its own name."""
+    await fill(any_database)
+    async with background(any_database) as connection:
+        await months.archive(connection, FIRST_KEPT)
+        with pytest.raises(BatchRejected, match=r"readings of 2024-11 have been archived"):
+            await NativePartitions().ensure(connection, np.array([us_of(OLD[1].start)], dtype=np.int64))
+    assert tables(any_database, "archive") == [
+        f"{t}_2024_{m}" for t in ("rollup_1m", "sensor_readings") for m in (10, 11)
+    ]
 
 
 async def test_a_reader_is_waited_for_and_nobody_waits_for_it(any_database: Database) -> None:

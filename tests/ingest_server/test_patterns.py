@@ -80,7 +80,7 @@ class Center:
         await self.writer.partitions.ensure(self.writer.connection, times)
         await self.writer.catalogue.erased.follow(self.writer.connection)
         async with transaction(self.writer.connection):
-            await copy_rows(self.writer.connection, rows, self.writer.catalogue.erased.number)
+            await copy_rows(self.writer.connection, [rows], self.writer.catalogue.erased.number)
         for n, at, value in readings:
             self.readings[n].append((at, value))
 

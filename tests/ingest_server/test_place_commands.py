@@ -136,3 +136,23 @@ def test_an_hour_that_comes_twice_is_the_later_one(capsys: pytest.CaptureFixture
     assert said.out.endswith("since 2025-10-26T01:30:00Z\n")
     said = run(capsys, "devices", "place", f"{SITE}/air", "hall", "--from", "2025-10-26T02:30+02:00", "--dsn", dsn)
     assert said.out.endswith("since 2025-10-26T00:30:00Z\n")
+
+
+def test_a_name_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateways give names: brackets are no markup, neither a fault nor swallowed."""
+    monkeypatch.setenv("HEAL7_IOT_DSN", database.dsn)
+    fill(database, "[/x]", "dev[abc]1")
+    said = run(capsys, "devices", "list")
+    assert (said.code, said.err) == (0, "")
+    assert "[/x]" in said.out
+    assert "dev[abc]1" in said.out
+
+
+def test_what_is_no_utf_8_is_one_line(
+    capsys: pytest.CaptureFixture[str], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAL7_IOT_DSN", database.dsn)
+    said = run(capsys, "history", "latest", "seoul\udcff")
+    assert (said.code, said.err) == (1, "database: 'seoul\\udcff' is not UTF-8: a name is\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device_drivers.reading import Series
+from ingest_server.decoder import Int64s
 from ingest_server.storage import erasure, places
 from ingest_server.storage.connection import Connection, connect, transaction
 from ingest_server.storage.erased import RulesChanged
@@ -19,7 +21,7 @@ from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.group import copy_rows
 from ingest_server.storage.rollup_log import COPY_LOG, log_bytes
 from ingest_server.storage.rollups import refresh, refresh_all, refreshes
-from ingest_server.storage.rows import Rows
+from ingest_server.storage.rows import HEADER, TRAILER, Rows
 from ingest_server.storage.writer import Writer
 from tests.ingest_server.line import open_writer
 from tests.ingest_server.rollup_oracle import brute_force, stored, us_of
@@ -124,7 +126,7 @@ class Center:
         while True:
             try:
                 async with transaction(connection):
-                    await copy_rows(connection, rows, self.rules)
+                    await copy_rows(connection, [rows], self.rules)
             except RulesChanged:
                 await self.writer.catalogue.erased.follow(connection)
                 self.rules = self.writer.catalogue.erased.number
@@ -301,7 +303,7 @@ def test_a_groups_entries_cover_its_rows_and_stay_few(step_s: int, database: Dat
         connection = await connect(database.dsn, "test", 30)
         try:
             async with connection.cursor() as cursor, cursor.copy(COPY_LOG) as copying:
-                await copying.write(log_bytes(rows))
+                await copying.write(log_bytes([rows]))
         finally:
             await connection.close()
 
@@ -320,6 +322,35 @@ def test_a_groups_entries_cover_its_rows_and_stay_few(step_s: int, database: Dat
         assert (series, at // 60_000_000) in covered or any(
             us_of(f) <= at < us_of(t) and series in s for f, t, s in wide
         )
+
+
+def test_a_batch_of_many_days_widens_only_its_own_entries() -> None:
+    minute_us, hour_us = 60_000_000, 3_600_000_000
+    start_us = us_of(MOMENTS[0])
+    own = _rows(np.full(500, start_us + minute_us), np.arange(1, 501))
+    wide = _rows(start_us - hour_us * np.arange(2_000), np.full(2_000, 9_999))
+    entries = _entries_of(log_bytes([own, wide]))
+    assert {span for span, ids in entries if 1 in ids} == {minute_us}
+    assert {span for span, ids in entries if 9_999 in ids} == {24 * hour_us}
+    assert len(entries) < 1_000
+
+
+def _rows(times_us: Int64s, series_ids: Int64s) -> Rows:
+    zeros = np.zeros(len(times_us), np.int32)
+    return Rows(times_us, series_ids.astype(np.int32), np.zeros(len(times_us)), zeros, zeros)
+
+
+def _entries_of(copied: bytes) -> list[tuple[int, set[int]]]:
+    """The width (µs) and the series of each entry, out of the bytes of its binary COPY."""
+    found, at = [], len(HEADER)
+    while copied[at : at + 2] == b"\0\3":
+        _, _, begins, _, ends, size = struct.unpack_from(">hiqiqi", copied, at)
+        at += struct.calcsize(">hiqiqi")
+        elements = np.frombuffer(copied[at + 20 : at + size], dtype=[("length", ">i4"), ("value", ">i4")])
+        found.append((ends - begins, set(elements["value"].tolist())))
+        at += size
+    assert copied[at:] == TRAILER
+    return found
 
 
 @pytest.mark.parametrize("time_zone", ["Asia/Seoul", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "UTC"])

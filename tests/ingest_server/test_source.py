@@ -1,6 +1,7 @@
 """When the source hands out batches: at once, after a while, or as soon as there are enough."""
 
 import asyncio
+import itertools
 
 from ingest_server.source import MqttSource
 from tests.ingest_server.line import TOPICS, HandFed
@@ -43,7 +44,16 @@ async def test_others_are_waited_for_until_there_are_half_of_what_the_broker_sen
 
 
 async def test_a_wait_ends_though_nothing_else_comes() -> None:
-    source = HandFed(receive_maximum=6)
+    clock_s = itertools.count()
+    source = HandFed(receive_maximum=6, clock_s=lambda: float(next(clock_s)))
     feed(source, 2)
     async with asyncio.timeout(60):
-        assert len(await source.batches(10, 0.01)) == 2
+        assert len(await source.batches(10, 3.0)) == 2
+
+
+async def test_who_has_sent_a_good_number_and_falls_silent_is_not_kept_waiting() -> None:
+    """A broker that sends 20 ahead, whatever it was asked for, sends nothing more until we acknowledge."""
+    source = HandFed(receive_maximum=500)
+    feed(source, 20)
+    async with asyncio.timeout(60):
+        assert len(await source.batches(500, LONG_S)) == 20

@@ -55,11 +55,12 @@ class Step:
 class Loader:
     """A plan at work on a database. The books of its gateways have an epoch of their own for each run."""
 
-    def __init__(self, writer: Writer, plan: Backfill, course: Course, gateway_ids: list[int]) -> None:
+    def __init__(self, writer: Writer, plan: Backfill, course: Course, gateway_ids: list[int], rules: int) -> None:
         self._writer = writer
         self._plan = plan
         self._course = course
         self._gateway_ids = gateway_ids
+        self._rules = rules
         self._epoch = secrets.randbits(62) + 1
         self._sealed = [[0, 0] for _ in gateway_ids]  # seqs, readings
 
@@ -76,9 +77,11 @@ class Loader:
             catalogue = Catalogue(connection, CatalogueLimits(_ANY, _ANY), describe_from(ProfileSet.load()))
             writer = Writer(connection, catalogue, await partitions_of(connection))
             await _require_room(writer, plan)
+            # As of then: to register series follows the rules, and screens nothing.
+            rules = catalogue.erased.number
             zone = await _zone(writer, plan.site, time_zone)
             gateway_ids, series_ids = await _register(writer, plan)
-            yield cls(writer, plan, Course(plan, series_ids, zone), gateway_ids)
+            yield cls(writer, plan, Course(plan, series_ids, zone), gateway_ids, rules)
         finally:
             await connection.close()
 
@@ -118,8 +121,8 @@ class Loader:
                 done = await write_group(self._writer.connection, self._writer.partitions, entries, QuarantineBound())
             except RulesChanged:
                 await _require_no_erasure(self._writer, self._plan)
-                number = self._writer.catalogue.erased.number
-                entries = [replace(entry, rules=number) for entry in entries]
+                self._rules = self._writer.catalogue.erased.number
+                entries = [replace(entry, rules=self._rules) for entry in entries]
             else:
                 return Step(done.committed, 0, time.perf_counter() - began_s, made_s)
 
@@ -130,8 +133,7 @@ class Loader:
         )
         sealed[0] += 1
         sealed[1] += len(rows)
-        rules = self._writer.catalogue.erased.number
-        return Entry(self._gateway_ids[number], envelope, b"", rows, rules=rules)
+        return Entry(self._gateway_ids[number], envelope, b"", rows, rules=self._rules)
 
 
 _ANCHOR = Anchor(0, 0, ClockSource.KERNEL)
