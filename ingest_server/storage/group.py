@@ -165,7 +165,7 @@ async def copy_rows(connection: Connection, batches: Sequence[Rows], rules: int)
     async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         await copy.write(rows.copy_bytes())
     async with connection.cursor() as cursor, cursor.copy(COPY_LOG) as copy:
-        await copy.write(log_bytes(batches))
+        await copy.write(log_bytes(rows, batches))
     latest = rows.latest()
     await connection.execute(
         sql("upsert_latest"),

@@ -21,27 +21,33 @@ _MOST_ENTRIES = 1_000
 _ROW = struct.Struct(">h i q i q i")
 
 
-def log_bytes(batches: Sequence[Rows]) -> bytes:
-    """What `COPY_LOG` takes, for batches with rows."""
-    by_span = {1: list(batches)}
-    if _buckets(Rows.joined(by_span[1]), 1) > _MOST_ENTRIES:
+def log_bytes(rows: Rows, batches: Sequence[Rows]) -> bytes:
+    """What `COPY_LOG` takes. rows: those of all batches, in whatever order."""
+    parts = [HEADER]
+    if _are_few(rows, _SPANS_MIN[0]):
+        parts += _entries(rows, _SPANS_MIN[0])
+    else:
         # Each by itself: one with readings of a hundred days would widen what all others of its group have changed.
-        by_span = {}
+        by_span: dict[int, list[Rows]] = {}
         for batch in batches:
             by_span.setdefault(_span_min(batch), []).append(batch)
-    parts = [HEADER]
-    for span_min, some in by_span.items():
-        parts += _entries(Rows.joined(some), span_min)
+        for span_min, some in by_span.items():
+            parts += _entries(Rows.joined(some), span_min)
     parts.append(TRAILER)
     return b"".join(parts)
 
 
 def _span_min(rows: Rows) -> int:
-    return next((span for span in _SPANS_MIN if _buckets(rows, span) <= _MOST_ENTRIES), _SPANS_MIN[-1])
+    return next((span for span in _SPANS_MIN if _are_few(rows, span)), _SPANS_MIN[-1])
 
 
-def _buckets(rows: Rows, span_min: int) -> int:
-    return len(np.unique(rows.times_us // (span_min * _MINUTE_US)))
+def _are_few(rows: Rows, span_min: int) -> bool:
+    span_us = span_min * _MINUTE_US
+    first_us, last_us = int(rows.times_us.min()), int(rows.times_us.max())
+    # Of a group that has just been taken, as nearly all are, nothing need be sorted to know it.
+    return (last_us - first_us) // span_us < _MOST_ENTRIES - 1 or len(
+        np.unique(rows.times_us // span_us)
+    ) <= _MOST_ENTRIES
 
 
 def _entries(rows: Rows, span_min: int) -> Iterator[bytes]:

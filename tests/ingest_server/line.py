@@ -20,6 +20,7 @@ from ingest_server.pipeline import Pipeline
 from ingest_server.receipts import Receipts
 from ingest_server.source import MqttSource
 from ingest_server.storage.catalogue import CatalogueLimits
+from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.ledger import Books, ledger_id, read_books
 from ingest_server.storage.pools import Pool, PoolOptions
 from ingest_server.storage.quarantine_bound import QuarantineBound
@@ -117,6 +118,15 @@ def writer_options(
         bound,
         new_epochs_per_hour,
     )
+
+
+@asynccontextmanager
+async def connected(database: Database) -> AsyncIterator[Connection]:
+    connection = await connect(database.dsn, "test", 30)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

@@ -1,8 +1,6 @@
 """What is erased is gone from everywhere, and nothing brings it back; nothing else goes with it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +13,7 @@ from device_drivers.reading import Reading, Series
 from gateway.link import wire
 from ingest_server.decoder import Columns, open_body
 from ingest_server.storage import erasure, erasure_journal, places
-from ingest_server.storage.connection import Connection, connect, transaction
+from ingest_server.storage.connection import transaction
 from ingest_server.storage.erased import RulesChanged
 from ingest_server.storage.erasure import Scope
 from ingest_server.storage.group import copy_rows
@@ -29,6 +27,7 @@ from tests.ingest_server.line import (
     SECOND,
     TEMPERATURE,
     books_of,
+    connected,
     data,
     open_writer,
     reading,
@@ -58,15 +57,6 @@ def measured(value: float, series: Series = TEMPERATURE) -> Reading:
 
 def batch(*minutes: float, seq: int = 0, epoch: int = EPOCH, before: int = 0, series: Series = TEMPERATURE) -> bytes:
     return data(seq, [measured(m, series) for m in minutes], epoch=epoch, before=before)
-
-
-@asynccontextmanager
-async def connected(database: Database) -> AsyncIterator[Connection]:
-    connection = await connect(database.dsn, "test", 30)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def erase(database: Database, scope: Scope) -> int:

@@ -16,7 +16,6 @@ from ingest_server.decoder import Columns, open_body
 from ingest_server.quarantine import Replayed, replay
 from ingest_server.screening import AcceptedTime
 from ingest_server.storage import erasure, fleet, liveness, quarantine
-from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.erased import RulesChanged
 from ingest_server.storage.erasure import Scope
 from ingest_server.storage.group import Entry, Rejection, write_group
@@ -33,6 +32,7 @@ from tests.ingest_server.line import (
     TEMPERATURE,
     Line,
     books_of,
+    connected,
     data,
     dropped,
     gap,
@@ -57,15 +57,6 @@ QUARTER = Scope("seoul-1", None, "hall-1", NOON - timedelta(minutes=15), NOON - 
 def at(minute: float, value: float | None = None) -> Reading:
     """A reading of that minute from noon on, whose value is the minute."""
     return reading(minute if value is None else value, NOW_US + int(minute * MINUTE))
-
-
-@asynccontextmanager
-async def connected(database: Database) -> AsyncIterator[Connection]:
-    connection = await connect(database.dsn, "test", 30)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def in_force(database: Database, scope: Scope = QUARTER) -> UUID:

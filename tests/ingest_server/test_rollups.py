@@ -303,7 +303,7 @@ def test_a_groups_entries_cover_its_rows_and_stay_few(step_s: int, database: Dat
         connection = await connect(database.dsn, "test", 30)
         try:
             async with connection.cursor() as cursor, cursor.copy(COPY_LOG) as copying:
-                await copying.write(log_bytes([rows]))
+                await copying.write(log_bytes(rows, [rows]))
         finally:
             await connection.close()
 
@@ -329,7 +329,7 @@ def test_a_batch_of_many_days_widens_only_its_own_entries() -> None:
     start_us = us_of(MOMENTS[0])
     own = _rows(np.full(500, start_us + minute_us), np.arange(1, 501))
     wide = _rows(start_us - hour_us * np.arange(2_000), np.full(2_000, 9_999))
-    entries = _entries_of(log_bytes([own, wide]))
+    entries = _entries_of(log_bytes(Rows.joined([own, wide]), [own, wide]))
     assert {span for span, ids in entries if 1 in ids} == {minute_us}
     assert {span for span, ids in entries if 9_999 in ids} == {24 * hour_us}
     assert len(entries) < 1_000
