@@ -27,9 +27,9 @@ from rich.console import Console
 from heal7_iot.embedded.broker import EmbeddedBroker
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.storage.connection import connect
-from ingest_server.storage.migrations import migrate
-from ingest_server.storage.partitions import NativePartitions
-from ingest_server.storage.rows import COPY, Rows
+from ingest_server.storage.line.partitions import NativePartitions
+from ingest_server.storage.line.rows import COPY, Rows
+from ingest_server.storage.schema.migrations import migrate
 
 SIZES = (1000, 100, 25)
 _RAW_ROWS = 10_000

@@ -23,9 +23,9 @@ from rich.console import Console
 from bench.line import fresh_database
 from bench.neighbour import writing
 from heal7_iot.embedded.postgres import EmbeddedPostgres
-from ingest_server.storage import months
 from ingest_server.storage.connection import connect
-from ingest_server.storage.partitions import Month, NativePartitions
+from ingest_server.storage.keeping import months
+from ingest_server.storage.line.partitions import Month, NativePartitions
 
 _LONGEST_PAUSE_S = 1.0
 _OLD = 6

@@ -27,8 +27,8 @@ from ingest_server.storage.backup.loading import Restored, check_files, open_bac
 from ingest_server.storage.backup.progress import Unwatched
 from ingest_server.storage.backup.verifying import Verified, verify_backup
 from ingest_server.storage.connection import connect
-from ingest_server.storage.partitions import NativePartitions
-from ingest_server.storage.rows import COPY, Rows
+from ingest_server.storage.line.partitions import NativePartitions
+from ingest_server.storage.line.rows import COPY, Rows
 
 _SERIES = 1_000
 _YEAR_US = 365 * 86_400_000_000

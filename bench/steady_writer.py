@@ -20,12 +20,12 @@ from gateway.link.wire import Envelope, Kind
 from ingest_server.config import DatabaseOptions, IngestConfig, pools_of
 from ingest_server.jobs.context import Context
 from ingest_server.jobs.schedule import Schedule
-from ingest_server.storage.catalogue import CatalogueLimits
 from ingest_server.storage.flavour import Flavour
-from ingest_server.storage.group import Entry, write_group
-from ingest_server.storage.quarantine_bound import QuarantineBound
-from ingest_server.storage.rows import Rows
-from ingest_server.storage.writer import Writer, WriterOptions
+from ingest_server.storage.line.catalogue import CatalogueLimits
+from ingest_server.storage.line.group import Entry, write_group
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.writer import Writer, WriterOptions
+from ingest_server.storage.quarantine.bound import QuarantineBound
 
 GROUP = 2_000
 _SERIES = 1_000

@@ -2,9 +2,9 @@
 
 1,000 series over 12 months, native partitions, fsync on, loaded by what `heal7-iot simulate --backfill` loads with:
 COPY, ledger, latest readings and the log of rollups in one transaction, rollups refreshed in between. Then each query
-of `ingest_server.storage.history` many times on one connection, of devices, zones and times by chance. Exit code 1
-where a p95 is above the platform's target, or where the last readings go in slower than the first. The last line
-printed is one JSON object.
+of `storage.queries.history` many times on one connection, of devices, zones and times by chance. Exit code 1 where a
+p95 is above the platform's target, or where the last readings go in slower than the first. The last line printed is
+one JSON object.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from rich.table import Table
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from heal7_iot.simulate.backfill.load import Loader, Step
 from heal7_iot.simulate.backfill.plan import Backfill
-from ingest_server.storage import history
 from ingest_server.storage.connection import Connection, connect
-from ingest_server.storage.migrations import migrate
+from ingest_server.storage.queries import history
+from ingest_server.storage.schema.migrations import migrate
 
 TARGET_MS = 100.0
 """The platform's, at p95."""

@@ -18,15 +18,15 @@ from ingest_server.liveness import Liveness
 from ingest_server.pipeline import Pipeline
 from ingest_server.receipts import Receipts
 from ingest_server.source import MqttSource
-from ingest_server.storage.catalogue import CatalogueLimits, Describe
 from ingest_server.storage.flavour import Flavour, choose
-from ingest_server.storage.ledger import ledger_id
-from ingest_server.storage.migrations import require_current
+from ingest_server.storage.keeping.timescaledb import require_direct_compress
+from ingest_server.storage.line.catalogue import CatalogueLimits, Describe
+from ingest_server.storage.line.ledger import ledger_id
+from ingest_server.storage.line.writer import WriterOptions
 from ingest_server.storage.pools import Pool, Pools
-from ingest_server.storage.profiles import publish
-from ingest_server.storage.quarantine_bound import QuarantineBound
-from ingest_server.storage.timescaledb import require_direct_compress
-from ingest_server.storage.writer import WriterOptions
+from ingest_server.storage.quarantine.bound import QuarantineBound
+from ingest_server.storage.registry.profiles import publish
+from ingest_server.storage.schema.migrations import require_current
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from gateway.link.broker import BrokerOptions
 from ingest_server.storage.connection import dsn_fault
 from ingest_server.storage.flavour import Wanted
-from ingest_server.storage.patterns import Slots
+from ingest_server.storage.keeping.patterns import Slots
 from ingest_server.storage.pools import Pool, PoolOptions, Pools
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")

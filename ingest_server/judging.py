@@ -11,12 +11,12 @@ from ingest_server.decoder import Bools, Columns, open_body
 from ingest_server.redaction import redacted
 from ingest_server.screening import AcceptedTime, rejected, screen, span_us
 from ingest_server.source import Delivery
-from ingest_server.storage.catalogue import Table
-from ingest_server.storage.erased import Erased, forbidden
-from ingest_server.storage.group import ERASED, Entry, Rejection
-from ingest_server.storage.liveness import held_instances
-from ingest_server.storage.rows import Rows
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.erasure.rules import Erased, forbidden
+from ingest_server.storage.line.catalogue import Table
+from ingest_server.storage.line.group import ERASED, Entry, Rejection
+from ingest_server.storage.line.liveness import held_instances
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.writer import Writer
 
 REFUSED = "refused_by_database"
 

@@ -11,8 +11,8 @@ from ingest_server.counters import Counters
 from ingest_server.errors import BatchRejected, StorageUnavailable
 from ingest_server.receipts import Receipts
 from ingest_server.source import ArrivedStatus, MqttSource
-from ingest_server.storage import liveness as books
-from ingest_server.storage.writer import Writer, WriterOptions
+from ingest_server.storage.line import liveness as books
+from ingest_server.storage.line.writer import Writer, WriterOptions
 
 log = logging.getLogger(__name__)
 

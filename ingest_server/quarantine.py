@@ -13,14 +13,14 @@ from ingest_server.decoder import Bools, Columns, open_body
 from ingest_server.errors import BatchRejected
 from ingest_server.raw_frames import DecodedFrames, decode_frames
 from ingest_server.screening import AcceptedTime, screen, span_us
-from ingest_server.storage import quarantine
-from ingest_server.storage.catalogue import Table
-from ingest_server.storage.erased import RulesChanged
-from ingest_server.storage.group import Rejection
-from ingest_server.storage.quarantine import Quarantined
-from ingest_server.storage.quarantine_erasure import erase_entry
-from ingest_server.storage.rows import Rows
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.erasure.quarantine import erase_entry
+from ingest_server.storage.erasure.rules import RulesChanged
+from ingest_server.storage.line.catalogue import Table
+from ingest_server.storage.line.group import Rejection
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.writer import Writer
+from ingest_server.storage.quarantine import entries
+from ingest_server.storage.quarantine.entries import Quarantined
 
 _OVERTAKEN = "was replayed by another command meanwhile"
 
@@ -111,7 +111,7 @@ def times_us(entry: Quarantined, payload: bytes) -> tuple[int, int] | None:
         return None
     if not isinstance(body, Columns):
         return None
-    return span_us(body.times_us[quarantine.held(entry, body)])
+    return span_us(body.times_us[entries.held(entry, body)])
 
 
 async def replay(
@@ -135,7 +135,7 @@ async def replay(
         if rules.number:
             # An erasure does so itself; it may be under way, or was cut off.
             erased += await erase_entry(writer.connection, rules, entry.quarantine_id) or 0
-            found = await quarantine.read_entry(writer.connection, entry.quarantine_id)
+            found = await entries.read_entry(writer.connection, entry.quarantine_id)
             if found is None:
                 return Replayed(entry.quarantine_id, 0, 0, "", erased=erased)
             entry, payload = found
@@ -165,7 +165,7 @@ async def _replay(
 
 
 async def _replay_gaps(writer: Writer, entry: Quarantined, gaps: list[Gap]) -> Replayed:
-    if await quarantine.release_gaps(writer.connection, entry, gaps):
+    if await entries.release_gaps(writer.connection, entry, gaps):
         return Replayed(entry.quarantine_id, 0, 0, "", len(gaps))
     return Replayed(entry.quarantine_id, 0, 0, _OVERTAKEN)
 
@@ -184,7 +184,7 @@ async def _replay_data(
     series = wire.decode_series(columns.table)
     if int(columns.series.max()) >= len(series):
         raise UnusableBatch(f"reading of series {int(columns.series.max())}, the table has {len(series)}")
-    held = quarantine.held(entry, columns)
+    held = entries.held(entry, columns)
     frames = decode_frames(columns, series, np.flatnonzero(held).tolist(), batch.envelope.anchor, profiles)
     plain = held.copy()
     parts: list[_Part] = []
@@ -200,7 +200,7 @@ async def _replay_data(
     rows = Rows.joined([part.rows for part in parts if part.rows is not None])
     if not len(rows):
         return Replayed(entry.quarantine_id, 0, entry.readings, why)
-    if not await quarantine.release(writer.connection, writer.partitions, entry, rows, tuple(left), rules):
+    if not await entries.release(writer.connection, writer.partitions, entry, rows, tuple(left), rules):
         return Replayed(entry.quarantine_id, 0, 0, _OVERTAKEN)
     return Replayed(entry.quarantine_id, entry.readings - len(left), len(left), why)
 

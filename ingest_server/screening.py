@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from ingest_server.decoder import Bools, Columns, Int64s
-from ingest_server.storage.catalogue import REFUSED, Table
-from ingest_server.storage.erased import forbidden
-from ingest_server.storage.group import ERASED, Rejection
-from ingest_server.storage.rows import Rows
+from ingest_server.storage.erasure.rules import forbidden
+from ingest_server.storage.line.catalogue import REFUSED, Table
+from ingest_server.storage.line.group import ERASED, Rejection
+from ingest_server.storage.line.rows import Rows
 
 FUTURE_US = 300 * 1_000_000
 """A reading may be this far ahead of the server's clock."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.spool.counting import whole_file
 from gateway.spool.state import load
 from ingest_server.storage.connection import Connection, translated
-from ingest_server.storage.ledger import read_books
+from ingest_server.storage.line.ledger import read_books
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from heal7_iot.demo.timelapse import Timelapse
 from heal7_iot.embedded.broker import BrokerKind, EmbeddedBroker
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.storage.connection import Connection, connect
-from ingest_server.storage.migrations import migrate
+from ingest_server.storage.schema.migrations import migrate
 
 _READY_S = 60.0
 _POLL_S = 0.1

@@ -12,7 +12,7 @@ from heal7_iot.demo.center import ROOMS, Center, Room
 from heal7_iot.demo.timelapse import Timelapse
 from heal7_iot.demo.visitors import HOUR_S
 from ingest_server.storage.connection import Connection, translated
-from ingest_server.storage.ledger import Books, read_books
+from ingest_server.storage.line.ledger import Books, read_books
 
 # Of the gateway's, one each half second: sensors that send once a second would make a rate of 0 and 2 in turns.
 _RATE_REPORTS = 9

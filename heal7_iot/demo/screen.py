@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from heal7_iot.demo.observation import RoomView, View
-from ingest_server.storage.ledger import Books
+from ingest_server.storage.line.ledger import Books
 
 _PLAIN_EVERY_S = 5.0
 _BARS = "▁▂▃▄▅▆▇█"

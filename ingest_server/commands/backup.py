@@ -20,7 +20,6 @@ from ingest_server.commands.database_option import (
     show_json,
 )
 from ingest_server.errors import StorageError
-from ingest_server.storage import erasure_journal
 from ingest_server.storage.backup.dumping import dump
 from ingest_server.storage.backup.errors import BackupError, NotABackup, NotWritten
 from ingest_server.storage.backup.folder import newest
@@ -28,6 +27,7 @@ from ingest_server.storage.backup.loading import Backup, Restored, Rules, check_
 from ingest_server.storage.backup.loading import restore as load
 from ingest_server.storage.backup.verifying import Verified, verify_backup
 from ingest_server.storage.connection import Connection, dsn_fault
+from ingest_server.storage.erasure import journal as erasure_journal
 from ingest_server.storage.flavour import Wanted
 
 Folder = Annotated[

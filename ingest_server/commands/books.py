@@ -3,7 +3,7 @@
 import typer
 
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, show_json, show_table
-from ingest_server.storage.ledger import read_books
+from ingest_server.storage.line.ledger import read_books
 
 
 def audit(dsn: Dsn, as_json: AsJson = False) -> None:

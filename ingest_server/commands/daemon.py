@@ -13,7 +13,7 @@ from ingest_server.commands.database_option import EXIT_FAILED, AsJson, show_jso
 from ingest_server.config import IngestConfig
 from ingest_server.errors import OtherLedger, SchemaError, StorageError
 from ingest_server.storage.connection import connect
-from ingest_server.storage.migrations import status
+from ingest_server.storage.schema.migrations import status
 
 app = typer.Typer(no_args_is_help=True, help="The ingest server: from the broker to committed rows.")
 

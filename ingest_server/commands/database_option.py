@@ -18,7 +18,7 @@ from rich.text import Text
 from gateway.link.config_file import EXIT_CONFIG
 from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, connect, dsn_fault
-from ingest_server.storage.migrations import require_current
+from ingest_server.storage.schema.migrations import require_current
 
 EXIT_FAILED = 1
 EXIT_NOT_WRITTEN = 74

@@ -7,8 +7,9 @@ import typer
 
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_rows
 from ingest_server.commands.moments import parsed, past
-from ingest_server.storage import fleet, places
 from ingest_server.storage.connection import Connection
+from ingest_server.storage.queries import fleet
+from ingest_server.storage.registry import places
 
 app = typer.Typer(no_args_is_help=True, help="Devices, registered when they are first heard.")
 

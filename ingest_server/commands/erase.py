@@ -25,10 +25,11 @@ from ingest_server.commands.database_option import (
     show_table,
 )
 from ingest_server.commands.moments import parsed, past
-from ingest_server.storage import erasure, erasure_journal
 from ingest_server.storage.connection import Connection
-from ingest_server.storage.erasure import Affected, Scope
-from ingest_server.storage.rollups import backlog, refreshes
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure import journal as erasure_journal
+from ingest_server.storage.erasure.erasing import Affected, Scope
+from ingest_server.storage.keeping.rollups import backlog, refreshes
 
 app = typer.Typer(no_args_is_help=True, help="Remove readings on request, for good.")
 
@@ -87,7 +88,7 @@ def run_erasure(
         if begins is not None and begins >= ends:
             refuse(f"--from {begins:%Y-%m-%dT%H:%M:%SZ} is not before --to {ends:%Y-%m-%dT%H:%M:%SZ}")
         scope = Scope(site, zone, device, begins, ends)
-        return scope, await erasure.survey(connection, scope)
+        return scope, await erasing.survey(connection, scope)
 
     scope, affected = on_database(dsn, look, statement_timeout_s=_STATEMENT_TIMEOUT_S)
     if not as_json:
@@ -98,7 +99,7 @@ def run_erasure(
         _confirm(sum(a.readings for a in affected))
 
     async def work(connection: Connection) -> tuple[UUID, int, _Done]:
-        erasure_id, rules = await erasure.request(connection, scope, reason=reason, by=_who())
+        erasure_id, rules = await erasing.request(connection, scope, reason=reason, by=_who())
         unwritten = await _enter(connection, journal)
         done = await _carry_out(connection, [erasure_id], show_progress=not as_json)
         return erasure_id, rules, _Done(1, done, unwritten)
@@ -126,7 +127,7 @@ def list_erasures(dsn: Dsn, as_json: AsJson = False) -> None:
 
     Example: heal7-iot erase list --dsn 'dbname=heal7'
     """
-    found = on_database(dsn, erasure.listed)
+    found = on_database(dsn, erasing.listed)
     if as_json:
         show_json(found)
     elif found:
@@ -150,7 +151,7 @@ def resume(dsn: Dsn, journal: _Journal = None, as_json: AsJson = False) -> None:
 
     async def work(connection: Connection) -> _Done:
         unwritten = await _enter(connection, journal)
-        left = await erasure.unfinished(connection)
+        left = await erasing.unfinished(connection)
         return _Done(len(left), await _carry_out(connection, left, show_progress=not as_json), unwritten)
 
     done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S)
@@ -182,8 +183,8 @@ def enforce(
         refuse(str(error))
 
     async def work(connection: Connection) -> _Done:
-        enforced = [made for made, intervals in rules if await erasure.enforce(connection, made, intervals)]
-        left = await erasure.unfinished(connection)
+        enforced = [made for made, intervals in rules if await erasing.enforce(connection, made, intervals)]
+        left = await erasing.unfinished(connection)
         return _Done(len(enforced), await _carry_out(connection, left, show_progress=not as_json), None)
 
     done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S)
@@ -201,12 +202,12 @@ async def _carry_out(connection: Connection, erasures: list[UUID], *, show_progr
     with bar:
         removing = bar.add_task("erasing", total=len(erasures))
         for erasure_id in erasures:
-            await erasure.carry_out(connection, erasure_id)
+            await erasing.carry_out(connection, erasure_id)
             bar.advance(removing)
         rollups = bar.add_task("rollups", total=await backlog(connection))
         async for entries in refreshes(connection):
             bar.advance(rollups, entries)
-    return await erasure.removed_by(connection, erasures)
+    return await erasing.removed_by(connection, erasures)
 
 
 async def _enter(connection: Connection, journal: Path | None) -> str | None:
@@ -215,9 +216,9 @@ async def _enter(connection: Connection, journal: Path | None) -> str | None:
         return None
     try:
         known = _entered(journal)
-        for entry in reversed(await erasure.listed(connection)):
+        for entry in reversed(await erasing.listed(connection)):
             if entry.erasure_id not in known:
-                erasure_journal.append(journal, entry, await erasure.intervals(connection, entry.erasure_id))
+                erasure_journal.append(journal, entry, await erasing.intervals(connection, entry.erasure_id))
     except (OSError, ValueError) as error:
         return str(error)
     return None

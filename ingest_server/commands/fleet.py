@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, show_rows
-from ingest_server.storage import fleet
+from ingest_server.storage.queries import fleet
 
 gateways = typer.Typer(no_args_is_help=True, help="Gateways that this database has heard of.")
 

@@ -9,9 +9,9 @@ import typer
 
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_json, show_table
 from ingest_server.commands.moments import parsed
-from ingest_server.storage import history
 from ingest_server.storage.connection import Connection
-from ingest_server.storage.places import NoSuchThing
+from ingest_server.storage.queries import history
+from ingest_server.storage.registry.places import NoSuchThing
 
 app = typer.Typer(no_args_is_help=True, help="What was measured: latest values, a device's and a zone's history.")
 

@@ -15,8 +15,8 @@ from ingest_server.jobs.running import Outcome
 from ingest_server.jobs.running import run as run_job
 from ingest_server.jobs.work import JOBS, Job
 from ingest_server.storage.flavour import choose
-from ingest_server.storage.job_runs import JobRun, history, latest
-from ingest_server.storage.migrations import require_current
+from ingest_server.storage.keeping.job_runs import JobRun, history, latest
+from ingest_server.storage.schema.migrations import require_current
 
 app = typer.Typer(no_args_is_help=True, help="What the server does by the clock: partitions, rollups, retention, …")
 

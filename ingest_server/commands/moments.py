@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from ingest_server.commands.database_option import refuse
 from ingest_server.storage.connection import Connection
-from ingest_server.storage.places import on_its_clock
+from ingest_server.storage.registry.places import on_its_clock
 
 
 def parsed(option: str, text: str | None) -> datetime | None:

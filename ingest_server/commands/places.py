@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, show_rows
-from ingest_server.storage import fleet, places
 from ingest_server.storage.connection import Connection
+from ingest_server.storage.queries import fleet
+from ingest_server.storage.registry import places
 
 sites = typer.Typer(no_args_is_help=True, help="Sites, and their time zones.")
 zones = typer.Typer(no_args_is_help=True, help="Zones, made by `heal7-iot devices place`.")

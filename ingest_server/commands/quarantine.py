@@ -19,12 +19,12 @@ from ingest_server.config import BooksOptions, IngestConfig
 from ingest_server.hexdump import hexdump
 from ingest_server.quarantine import Replayed, describe, replay, times_us
 from ingest_server.screening import AcceptedTime, date
-from ingest_server.storage import quarantine
-from ingest_server.storage.catalogue import Catalogue
 from ingest_server.storage.connection import Connection
-from ingest_server.storage.history import raw_horizon
-from ingest_server.storage.quarantine import Filter, Quarantined
-from ingest_server.storage.writer import Writer, partitions_of
+from ingest_server.storage.line.catalogue import Catalogue
+from ingest_server.storage.line.writer import Writer, partitions_of
+from ingest_server.storage.quarantine import entries
+from ingest_server.storage.quarantine.entries import Filter, Quarantined
+from ingest_server.storage.queries.history import raw_horizon
 
 app = typer.Typer(no_args_is_help=True, help="Batches and readings that could not be written, kept with their reason.")
 
@@ -54,7 +54,7 @@ def list_entries(
     Example: heal7-iot quarantine list --dsn 'dbname=heal7' --reason unknown_firmware
     """
     chosen = Filter(reason, gateway)
-    found = on_database(dsn, lambda c: quarantine.list_entries(c, chosen, waiting_only=not replayed, limit=limit))
+    found = on_database(dsn, lambda c: entries.list_entries(c, chosen, waiting_only=not replayed, limit=limit))
     if as_json:
         show_json([_plain(e) for e in found])
     elif found:
@@ -87,7 +87,7 @@ def summary(dsn: Dsn, as_json: AsJson = False) -> None:
 
     Example: heal7-iot quarantine summary --dsn 'dbname=heal7'
     """
-    found = on_database(dsn, quarantine.totals)
+    found = on_database(dsn, entries.totals)
     if as_json:
         show_json(found)
     elif found:
@@ -121,7 +121,7 @@ def show(
 
     Example: heal7-iot quarantine show 17 --dsn 'dbname=heal7'
     """
-    found = on_database(dsn, lambda c: quarantine.read_entry(c, quarantine_id))
+    found = on_database(dsn, lambda c: entries.read_entry(c, quarantine_id))
     if found is None:
         typer.echo(f"no entry {quarantine_id} is in quarantine; see `heal7-iot quarantine list`", err=True)
         raise typer.Exit(EXIT_FAILED)
@@ -227,12 +227,12 @@ class _Replay:
         horizon = await raw_horizon(connection)
         horizon_us = 0 if horizon is None else int(horizon.timestamp()) * 1_000_000
         accepted = AcceptedTime.at(wall_us(), self.retention_days, horizon_us)
-        waiting = len(self.ids) or await quarantine.count_waiting(connection, self.chosen)
+        waiting = len(self.ids) or await entries.count_waiting(connection, self.chosen)
         results: list[Replayed] = []
         with self._progress() as bar:
             task = bar.add_task("replaying", total=waiting)
             async for quarantine_id in _chosen(connection, self.chosen, self.ids):
-                found = await quarantine.read_entry(connection, quarantine_id)
+                found = await entries.read_entry(connection, quarantine_id)
                 if found is None:
                     results.append(Replayed(quarantine_id, 0, 0, _NO_ENTRY))
                 else:
@@ -253,8 +253,8 @@ async def _discard(connection: Connection, chosen: Filter, ids: list[int]) -> di
     """The readings of each entry that was given up."""
     given_up = {}
     async for quarantine_id in _chosen(connection, chosen, ids):
-        found = await quarantine.read_entry(connection, quarantine_id)
-        if found is not None and await quarantine.discard(connection, found[0], times_us(*found)):
+        found = await entries.read_entry(connection, quarantine_id)
+        if found is not None and await entries.discard(connection, found[0], times_us(*found)):
             given_up[quarantine_id] = found[0].readings
     return given_up
 
@@ -265,7 +265,7 @@ async def _chosen(connection: Connection, chosen: Filter, ids: list[int]) -> Asy
         for quarantine_id in ids:
             yield quarantine_id
     else:
-        async for quarantine_id in quarantine.waiting_ids(connection, chosen):
+        async for quarantine_id in entries.waiting_ids(connection, chosen):
             yield quarantine_id
 
 

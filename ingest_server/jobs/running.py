@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ingest_server.errors import StorageError
 from ingest_server.jobs.context import Context
 from ingest_server.jobs.work import Job
-from ingest_server.storage import job_runs
 from ingest_server.storage.connection import Connection
+from ingest_server.storage.keeping import job_runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ingest_server.jobs.context import Context
 from ingest_server.jobs.running import run
 from ingest_server.jobs.work import JOBS, Job
 from ingest_server.storage.connection import Connection, translated
-from ingest_server.storage.job_runs import JobRun, latest, lead
+from ingest_server.storage.keeping.job_runs import JobRun, latest, lead
 
 log = logging.getLogger(__name__)
 

@@ -8,18 +8,19 @@ from datetime import UTC, datetime
 
 from ingest_server.errors import StorageUnavailable
 from ingest_server.jobs.context import Context
-from ingest_server.storage import erasure, job_runs, months, patterns, statistics, timescaledb
 from ingest_server.storage.backup.folder import newest
 from ingest_server.storage.backup.loading import open_backup
 from ingest_server.storage.backup.progress import Unwatched
 from ingest_server.storage.backup.verifying import verify_backup
 from ingest_server.storage.connection import Connection
+from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour
-from ingest_server.storage.ledger import prune_ledger
-from ingest_server.storage.liveness import mark_silent, prune_instances
-from ingest_server.storage.partitions import Month, NativePartitions
-from ingest_server.storage.quarantine import prune_replayed
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.keeping import job_runs, months, patterns, statistics, timescaledb
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.line.ledger import prune_ledger
+from ingest_server.storage.line.liveness import mark_silent, prune_instances
+from ingest_server.storage.line.partitions import Month, NativePartitions
+from ingest_server.storage.quarantine.entries import prune_replayed
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ async def _retention(context: Context, connection: Connection) -> str:
 
 
 async def _erasures(_context: Context, connection: Connection) -> str:
-    removed = [await erasure.carry_out(connection, erasure_id) for erasure_id in await erasure.unfinished(connection)]
+    removed = [await erasing.carry_out(connection, erasure_id) for erasure_id in await erasing.unfinished(connection)]
     return f"{len(removed)} finished, {sum(removed)} readings removed"
 
 

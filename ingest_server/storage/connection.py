@@ -23,8 +23,9 @@ _ASK_EVERY_S = 0.2
 
 @cache
 def sql(name: str) -> bytes:
-    """The statement in `sql/<name>.sql`."""
-    return files("ingest_server.storage").joinpath(f"sql/{name}.sql").read_bytes()
+    """The statement of a package of storage: `line/settle` is in `line/sql/settle.sql`."""
+    folder, _, file = name.rpartition("/")
+    return files("ingest_server.storage").joinpath(folder, "sql", f"{file}.sql").read_bytes()
 
 
 @contextmanager

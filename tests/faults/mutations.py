@@ -107,7 +107,7 @@ LEDGER_OUTSIDE_THE_TRANSACTION = Mutation(
     "Readings and their ledger entry commit together: here the readings go first.",
     (
         Edit(
-            "ingest_server/storage/group.py",
+            "ingest_server/storage/line/group.py",
             "            await require_rules(connection, min(rules))\n        return await _claim(",
             "            await require_rules(connection, min(rules))\n"
             "    async with transaction(connection):\n"
@@ -184,22 +184,22 @@ CACHE_KEPT_OVER_A_ROLLBACK = Mutation(
     "Numbers of the catalogue are believed after COMMIT, on the connection that brought them: here neither.",
     (
         Edit(
-            "ingest_server/storage/catalogue.py",
+            "ingest_server/storage/line/catalogue.py",
             "            await self._make_series(rows)\n        await self._find(",
             "            await self._make_series(rows)\n            await self._find(",
         ),
         Edit(
-            "ingest_server/storage/catalogue.py",
+            "ingest_server/storage/line/catalogue.py",
             "        self._series: dict[tuple[int, Series], int] = {}\n",
             "        self._series = _LEARNED\n",
         ),
         Edit(
-            "ingest_server/storage/catalogue.py",
+            "ingest_server/storage/line/catalogue.py",
             "_ATTEMPTS = 3\n",
             "_LEARNED: dict[tuple[int, Series], int] = {}\n_ATTEMPTS = 3\n",
         ),
         Edit(
-            "ingest_server/storage/catalogue.py",
+            "ingest_server/storage/line/catalogue.py",
             'self._known_until_s = float("-inf")\n        self._mark',
             'self._known_until_s = float("inf")\n        self._mark',
         ),
@@ -230,7 +230,7 @@ CLAIM_WITHOUT_THE_SECOND_LOOK = Mutation(
     "What another worker settled meanwhile undoes this attempt: here the look before COPY is enough.",
     (
         Edit(
-            "ingest_server/storage/group.py",
+            "ingest_server/storage/line/group.py",
             "    if any(settled for settled, _ in seen.values()):\n"
             '        raise SettledMeanwhile("another worker settled a batch of this group")\n',
             "",
@@ -244,7 +244,7 @@ GAP_OVER_WHAT_ARRIVED = Mutation(
     "The first settlement wins: here a gap counts all that it names.",
     (
         Edit(
-            "ingest_server/storage/group.py",
+            "ingest_server/storage/line/group.py",
             "newly = named - settled - claim.settled",
             "newly = named",
         ),

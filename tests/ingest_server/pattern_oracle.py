@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ingest_server.storage.patterns import Slots
+from ingest_server.storage.keeping.patterns import Slots
 from tests.peers.postgres import Database
 
 MINUTE = timedelta(minutes=1)

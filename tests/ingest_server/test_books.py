@@ -11,7 +11,7 @@ import pytest
 
 from gateway.link.ranges import RangeSet
 from gateway.link.status import EpochBook
-from ingest_server.storage import liveness
+from ingest_server.storage.line import liveness
 from tests.ingest_server.line import (
     EPOCH,
     GATEWAY,

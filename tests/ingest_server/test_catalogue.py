@@ -4,8 +4,8 @@ import msgpack
 import pytest
 
 from device_drivers.reading import Series
-from ingest_server.storage.catalogue import REFUSED, CatalogueLimits, Refusal, Table
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.line.catalogue import REFUSED, CatalogueLimits, Refusal, Table
+from ingest_server.storage.line.writer import Writer
 from tests.golden.wire import independent
 from tests.ingest_server.line import GATEWAY, open_writer
 from tests.peers.postgres import Database

@@ -19,9 +19,9 @@ from gateway.link.status import EpochBook
 from ingest_server.commands import database_option
 from ingest_server.quarantine import replay
 from ingest_server.screening import AcceptedTime
-from ingest_server.storage import liveness
-from ingest_server.storage.migrations import migrations
-from ingest_server.storage.quarantine import read_entry
+from ingest_server.storage.line import liveness
+from ingest_server.storage.quarantine.entries import read_entry
+from ingest_server.storage.schema.migrations import migrations
 from tests.golden.wire import independent
 from tests.ingest_server.command_line import run
 from tests.ingest_server.line import (

@@ -9,10 +9,10 @@ import pytest
 from device_drivers.reading import Reading, Series
 from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
-from ingest_server.storage import places
 from ingest_server.storage.connection import connect
-from ingest_server.storage.profiles import publish
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.registry import places
+from ingest_server.storage.registry.profiles import publish
 from tests.ingest_server.line import NOW_US, SECOND, data, open_writer, reading, settle
 from tests.peers.postgres import Database
 

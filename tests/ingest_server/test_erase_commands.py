@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest_server.storage import erasure, erasure_journal
 from ingest_server.storage.connection import connect
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure import journal as erasure_journal
+from ingest_server.storage.keeping.rollups import refresh_all
 from tests.ingest_server.command_line import run
 from tests.ingest_server.line import DAY, GATEWAY, NOW_US, data, reading, settle, values
 from tests.peers.postgres import Database
@@ -42,8 +43,8 @@ async def requested(database: Database) -> None:
     """An erasure that was interrupted at once."""
     connection = await connect(database.dsn, "test", 30)
     try:
-        scope = erasure.Scope(SITE, None, None, None, datetime(2026, 11, 20, tzinfo=UTC))
-        await erasure.request(connection, scope, reason="stopped", by="test")
+        scope = erasing.Scope(SITE, None, None, None, datetime(2026, 11, 20, tzinfo=UTC))
+        await erasing.request(connection, scope, reason="stopped", by="test")
     finally:
         await connection.close()
 

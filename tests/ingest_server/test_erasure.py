@@ -12,13 +12,15 @@ import pytest
 from device_drivers.reading import Reading, Series
 from gateway.link import wire
 from ingest_server.decoder import Columns, open_body
-from ingest_server.storage import erasure, erasure_journal, places
 from ingest_server.storage.connection import transaction
-from ingest_server.storage.erased import RulesChanged
-from ingest_server.storage.erasure import Scope
-from ingest_server.storage.group import copy_rows
-from ingest_server.storage.rollups import lock_rollups, refresh_all
-from ingest_server.storage.rows import Rows
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure import journal as erasure_journal
+from ingest_server.storage.erasure.erasing import Scope
+from ingest_server.storage.erasure.rules import RulesChanged
+from ingest_server.storage.keeping.rollups import lock_rollups, refresh_all
+from ingest_server.storage.line.group import copy_rows
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.registry import places
 from tests.ingest_server.line import (
     EPOCH,
     GATEWAY,
@@ -62,8 +64,8 @@ def batch(*minutes: float, seq: int = 0, epoch: int = EPOCH, before: int = 0, se
 async def erase(database: Database, scope: Scope) -> int:
     """As the command does it; rows removed."""
     async with connected(database) as connection:
-        erasure_id, _ = await erasure.request(connection, scope, reason="asked for", by="test")
-        removed = await erasure.carry_out(connection, erasure_id)
+        erasure_id, _ = await erasing.request(connection, scope, reason="asked for", by="test")
+        removed = await erasing.carry_out(connection, erasure_id)
         await refresh_all(connection)
     return removed
 
@@ -183,9 +185,9 @@ async def test_an_erasure_waits_for_who_is_writing(any_database: Database) -> No
         )
         async with transaction(writer.connection):
             await copy_rows(writer.connection, [one], 0)
-            erasing = asyncio.create_task(erase(any_database, between(-15, -5)))
+            task = asyncio.create_task(erase(any_database, between(-15, -5)))
             await until_waiting_for_a_lock(any_database)
-        assert await erasing == 1
+        assert await task == 1
     assert values(any_database) == [0.0]
 
 
@@ -196,7 +198,7 @@ async def test_a_zones_erasure_follows_the_placements_of_that_time(every_databas
         await places.place(connection, SITE, "hall-1", "hall", None, at(-30))
         await places.place(connection, SITE, "hall-1", "attic", None, at(-10))
         await places.place(connection, SITE, "lobby-1", "hall", None, at(-20))
-        affected = await erasure.survey(connection, between(-60, 0, zone="hall"))
+        affected = await erasing.survey(connection, between(-60, 0, zone="hall"))
         assert [(a.device, a.readings, a.first, a.last) for a in affected] == [
             ("hall-1", 2, at(-30), at(-20)),
             ("lobby-1", 2, at(-20), at(-10)),
@@ -223,7 +225,7 @@ async def test_a_scope_that_names_nothing_is_refused(every_database: Database, s
     async with connected(every_database) as connection:
         await places.place(connection, SITE, "hall-1", "hall", None, at(-60))
         with pytest.raises(places.NoSuchThing, match=why):
-            await erasure.survey(connection, scope)
+            await erasing.survey(connection, scope)
 
 
 async def test_an_interrupted_erasure_is_finished_later(any_database: Database) -> None:
@@ -232,21 +234,21 @@ async def test_an_interrupted_erasure_is_finished_later(any_database: Database) 
     async with connected(any_database) as holder:
         async with transaction(holder):
             await lock_rollups(holder)
-            erasing = asyncio.create_task(erase(any_database, between(-15, 5)))
+            task = asyncio.create_task(erase(any_database, between(-15, 5)))
             await until_waiting_for_a_lock(any_database)
-            erasing.cancel()
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await erasing
+                await task
         assert values(any_database) == [-20, -10, 0]
         assert latest(any_database) == {"hall-1 temperature": -20}
         await settle(any_database, batch(-12, epoch=EPOCH + 1))
         assert values(any_database) == [-20, -10, 0]
-        (left,) = await erasure.unfinished(holder)
-        assert await erasure.carry_out(holder, left) == 2
-        assert await erasure.unfinished(holder) == []
+        (left,) = await erasing.unfinished(holder)
+        assert await erasing.carry_out(holder, left) == 2
+        assert await erasing.unfinished(holder) == []
         # Once more does no harm.
-        assert await erasure.carry_out(holder, left) == 0
-        (told,) = await erasure.listed(holder)
+        assert await erasing.carry_out(holder, left) == 0
+        (told,) = await erasing.listed(holder)
     assert (told.readings, told.refused, told.done_at is not None) == (2, 1, True)
     assert values(any_database) == [-20]
 
@@ -262,7 +264,7 @@ async def test_archived_months_are_erased_too(any_database: Database) -> None:
         any_database.query(f"ALTER TABLE iot_service.{table}_2026_10 SET SCHEMA archive")
     any_database.query("UPDATE iot_service.raw_horizon SET begins = '2026-11-01+00'")
     async with connected(any_database) as connection:
-        (affected,) = await erasure.survey(connection, between(october, 5))
+        (affected,) = await erasing.survey(connection, between(october, 5))
         assert (affected.readings, affected.first, affected.last) == (5, at(october), at(0))
     assert await erase(any_database, between(october + 1, october + 2)) == 1
     assert any_database.query("SELECT value FROM archive.sensor_readings_2026_10 ORDER BY 1") == [
@@ -390,19 +392,19 @@ async def test_a_journal_brings_erasures_back_into_force(every_database: Databas
     await settle(every_database, batch(-20, -10, 0))
     async with connected(every_database) as connection:
         for scope in (between(-15, -5), Scope(SITE, None, "hall-1", None, at(-18))):
-            erasure_id, _ = await erasure.request(connection, scope, reason="한 번", by="test")
-            told = next(e for e in await erasure.listed(connection) if e.erasure_id == erasure_id)
-            erasure_journal.append(journal, told, await erasure.intervals(connection, erasure_id))
-        audit = await erasure.listed(connection)
+            erasure_id, _ = await erasing.request(connection, scope, reason="한 번", by="test")
+            told = next(e for e in await erasing.listed(connection) if e.erasure_id == erasure_id)
+            erasure_journal.append(journal, told, await erasing.intervals(connection, erasure_id))
+        audit = await erasing.listed(connection)
         entries = erasure_journal.read(journal)
         assert [e for e, _ in entries] == audit[::-1]
         assert [rule.from_at for _, rules in entries for rule in rules][1] == "-infinity"
         every_database.query("TRUNCATE iot_service.erasures, iot_service.erased_intervals")
-        assert [await erasure.enforce(connection, *entry) for entry in entries] == [True, True]
-        assert [await erasure.enforce(connection, *entry) for entry in entries] == [False, False]
-        for left in await erasure.unfinished(connection):
-            await erasure.carry_out(connection, left)
-        assert [(e.reason, e.scope, e.requested_at) for e in await erasure.listed(connection)] == [
+        assert [await erasing.enforce(connection, *entry) for entry in entries] == [True, True]
+        assert [await erasing.enforce(connection, *entry) for entry in entries] == [False, False]
+        for left in await erasing.unfinished(connection):
+            await erasing.carry_out(connection, left)
+        assert [(e.reason, e.scope, e.requested_at) for e in await erasing.listed(connection)] == [
             (e.reason, e.scope, e.requested_at) for e in audit
         ]
     assert values(every_database) == [0]

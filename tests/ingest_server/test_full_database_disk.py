@@ -11,9 +11,9 @@ import pytest
 
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.errors import SchemaError, StorageError
-from ingest_server.storage import migrations
 from ingest_server.storage.connection import connect
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.schema import migrations
 from tests.ingest_server.rollup_oracle import brute_force, stored
 from tests.peers.needs import needs, wants
 from tests.peers.postgres import FAST, Database

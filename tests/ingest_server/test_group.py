@@ -14,11 +14,11 @@ from gateway.link.ranges import RangeSet
 from gateway.link.wire import Gap
 from ingest_server.decoder import Columns, open_body
 from ingest_server.errors import StorageUnavailable
-from ingest_server.storage import group
-from ingest_server.storage.group import Entry, Rejection, SettledMeanwhile
+from ingest_server.storage.line import group
+from ingest_server.storage.line.group import Entry, Rejection, SettledMeanwhile
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.writer import Writer
 from ingest_server.storage.pools import Pool, PoolOptions
-from ingest_server.storage.rows import Rows
-from ingest_server.storage.writer import Writer
 from tests.golden.wire import independent
 from tests.ingest_server.line import (
     BOUND,

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from device_drivers.reading import Series
-from ingest_server.storage import history, places
 from ingest_server.storage.connection import transaction
-from ingest_server.storage.group import copy_rows
-from ingest_server.storage.rollups import refresh_all
-from ingest_server.storage.rows import Rows
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.line.group import copy_rows
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.writer import Writer
+from ingest_server.storage.queries import history
+from ingest_server.storage.registry import places
 from tests.ingest_server.line import open_writer
 from tests.ingest_server.rollup_oracle import us_of
 from tests.peers.postgres import Database

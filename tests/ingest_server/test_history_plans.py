@@ -42,16 +42,16 @@ def raw(begin: datetime, length: timedelta) -> dict[str, object]:
 
 YEAR = {"from_date": (BEGAN - 365 * DAY).date(), "to_date": BEGAN.date(), "reading_type": None}
 CASES: list[tuple[str, Mapping[str, object], Touched]] = [
-    ("history_latest_of_device", {}, NOTHING),
-    ("history_latest_of_site", {"site": "bench"}, NOTHING),
-    ("history_raw_of_device", raw(IN_A_MONTH, DAY), Touched(1, 0)),
-    ("history_raw_of_device", raw(AT_A_BORDER, DAY), Touched(2, 0)),
-    ("history_raw_of_zone", raw(IN_A_MONTH, DAY), Touched(1, 0)),
-    ("history_raw_of_zone", raw(AT_A_BORDER, DAY), Touched(2, 0)),
-    ("history_hours_of_device", between(IN_A_MONTH, 30 * DAY), NOTHING),
-    ("history_hours_of_zone", between(IN_A_MONTH, DAY), NOTHING),
-    ("history_hours_of_zone", between(IN_A_MONTH + timedelta(minutes=20), DAY), Touched(0, 1)),
-    ("history_days_of_device", YEAR, NOTHING),
+    ("queries/history_latest_of_device", {}, NOTHING),
+    ("queries/history_latest_of_site", {"site": "bench"}, NOTHING),
+    ("queries/history_raw_of_device", raw(IN_A_MONTH, DAY), Touched(1, 0)),
+    ("queries/history_raw_of_device", raw(AT_A_BORDER, DAY), Touched(2, 0)),
+    ("queries/history_raw_of_zone", raw(IN_A_MONTH, DAY), Touched(1, 0)),
+    ("queries/history_raw_of_zone", raw(AT_A_BORDER, DAY), Touched(2, 0)),
+    ("queries/history_hours_of_device", between(IN_A_MONTH, 30 * DAY), NOTHING),
+    ("queries/history_hours_of_zone", between(IN_A_MONTH, DAY), NOTHING),
+    ("queries/history_hours_of_zone", between(IN_A_MONTH + timedelta(minutes=20), DAY), Touched(0, 1)),
+    ("queries/history_days_of_device", YEAR, NOTHING),
 ]
 """Statement, its values, what it may touch."""
 
@@ -98,11 +98,11 @@ async def test_each_question_touches_the_partitions_of_its_time_alone(any_databa
                 assert "latest" in name or plan["Actual Rows"] > 0, (mode, name, values)
             # An hour in which one took over from the other is put together from minutes, of its month alone.
             for name, values, _ in CASES:
-                if name in ("history_hours_of_device", "history_days_of_device"):
+                if name in ("queries/history_hours_of_device", "history_days_of_device"):
                     wide = {**values, "device_id": 3, **({"from_at": BEGAN - 210 * DAY} if "from_at" in values else {})}
                     assert touched(explained(connection, name, wide)) == Touched(0, 1), (mode, name)
             everything = raw(BEGAN - 400 * DAY, 400 * DAY)
-            plan = explained(connection, "history_raw_of_device", {"device_id": 3, **everything})
+            plan = explained(connection, "queries/history_raw_of_device", {"device_id": 3, **everything})
             assert touched(plan).readings == MONTHS, "the count does count"
 
 

@@ -12,9 +12,9 @@ from gateway.link.ranges import RangeSet
 from gateway.link.status import EpochBook
 from gateway.link.wire import Batch, Body, Encoding, Envelope, Gap, Kind
 from ingest_server import pipeline
-from ingest_server.storage import catalogue
-from ingest_server.storage.catalogue import CatalogueLimits, Table
-from ingest_server.storage.liveness import hear
+from ingest_server.storage.line import catalogue
+from ingest_server.storage.line.catalogue import CatalogueLimits, Table
+from ingest_server.storage.line.liveness import hear
 from tests.ingest_server.line import (
     ANCHOR,
     EPOCH,

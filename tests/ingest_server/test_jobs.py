@@ -19,11 +19,11 @@ from ingest_server.jobs.context import Context
 from ingest_server.jobs.running import run
 from ingest_server.jobs.schedule import Schedule
 from ingest_server.jobs.work import JOBS, Job
-from ingest_server.storage import job_runs
 from ingest_server.storage.backup.dumping import dump
 from ingest_server.storage.backup.progress import Unwatched
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.flavour import recorded
+from ingest_server.storage.keeping import job_runs
 from tests.ingest_server.command_line import run as run_command
 from tests.ingest_server.line import PATIENCE_S, data, settle
 from tests.ingest_server.rollup_oracle import us_of

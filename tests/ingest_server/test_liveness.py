@@ -12,9 +12,10 @@ from gateway.link.ranges import RangeSet
 from gateway.link.status import EpochBook, Status
 from gateway.link.wire import Gap
 from ingest_server.errors import BatchRejected
-from ingest_server.storage import fleet, liveness
-from ingest_server.storage.liveness import Heard
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.line import liveness
+from ingest_server.storage.line.liveness import Heard
+from ingest_server.storage.line.writer import Writer
+from ingest_server.storage.queries import fleet
 from tests.ingest_server.line import (
     DAY,
     EPOCH,

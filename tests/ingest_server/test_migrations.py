@@ -13,9 +13,9 @@ from psycopg.errors import InsufficientPrivilege
 
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.errors import SchemaError
-from ingest_server.storage import drift, migrations
 from ingest_server.storage.connection import connect
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.schema import drift, migrations
 from tests.ingest_server.rollup_oracle import brute_force, stored
 from tests.peers.postgres import Database
 

@@ -12,9 +12,9 @@ import pytest
 from psycopg.errors import QueryCanceled
 
 from ingest_server.errors import BatchRejected, StorageUnavailable
-from ingest_server.storage import months
 from ingest_server.storage.connection import Connection, connect
-from ingest_server.storage.partitions import Month, NativePartitions
+from ingest_server.storage.keeping import months
+from ingest_server.storage.line.partitions import Month, NativePartitions
 from tests.ingest_server.rollup_oracle import us_of
 from tests.peers.postgres import Database
 
@@ -149,7 +149,7 @@ async def test_an_archiving_that_was_cut_off_is_gone_on_with(any_database: Datab
 async def test_a_step_that_waits_too_long_gives_way_and_says_so(
     any_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_server.storage.months._ATTEMPTS", 2)
+    monkeypatch.setattr("ingest_server.storage.keeping.months._ATTEMPTS", 2)
     await fill(any_database)
     with psycopg.connect(any_database.dsn) as reader:
         reader.execute("SELECT count(*) FROM iot_service.rollup_1m")

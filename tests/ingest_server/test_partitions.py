@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest_server.storage.connection import connect
-from ingest_server.storage.partitions import Month, NativePartitions
+from ingest_server.storage.line.partitions import Month, NativePartitions
 from tests.peers.postgres import Database
 
 

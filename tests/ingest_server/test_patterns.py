@@ -16,14 +16,15 @@ from pydantic import ValidationError
 
 from device_drivers.reading import Series
 from ingest_server.config import PatternsOptions
-from ingest_server.storage import erasure, places
 from ingest_server.storage.connection import connect, transaction
-from ingest_server.storage.group import copy_rows
-from ingest_server.storage.migrations import migrate
-from ingest_server.storage.patterns import Slots, derive
-from ingest_server.storage.rollups import refresh, refresh_all
-from ingest_server.storage.rows import Rows
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.keeping.patterns import Slots, derive
+from ingest_server.storage.keeping.rollups import refresh, refresh_all
+from ingest_server.storage.line.group import copy_rows
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.writer import Writer
+from ingest_server.storage.registry import places
+from ingest_server.storage.schema.migrations import migrate
 from tests.ingest_server.line import open_writer, until_waiting_for_a_lock
 from tests.ingest_server.pattern_oracle import Measured, brute_force, comfort, stored
 from tests.ingest_server.rollup_oracle import us_of
@@ -378,9 +379,9 @@ async def test_an_erasure_takes_what_was_derived_with_it(every_database: Databas
         await center.derive()
         assert all({z for z, _ in center.stored(day)} == {"a", "b"} for day in days)
         every_database.query("UPDATE iot_service.raw_horizon SET begins = %s", at(days[1], 0) - timedelta(hours=9))
-        scope = erasure.Scope(center.site, "a", None, at(SPRING, 0), at(days[1], 3, 1))
-        erasure_id, _ = await erasure.request(writer.connection, scope, reason="asked for", by="test")
-        assert await erasure.carry_out(writer.connection, erasure_id) == 2
+        scope = erasing.Scope(center.site, "a", None, at(SPRING, 0), at(days[1], 3, 1))
+        erasure_id, _ = await erasing.request(writer.connection, scope, reason="asked for", by="test")
+        assert await erasing.carry_out(writer.connection, erasure_id) == 2
         assert [{z for z, _ in center.stored(day)} for day in days] == [{"b"}, {"b"}, {"a", "b"}]
         # What is left of a day comes back; a day of which nothing is left does not.
         center.readings[PRESENCE] = [r for r in center.readings[PRESENCE] if r[0] > at(days[1], 4)]

@@ -1,7 +1,8 @@
 """What of the books is folded together, and what must be remembered as long as a spool may hold it."""
 
-from ingest_server.storage import liveness, quarantine
-from ingest_server.storage.ledger import Books, prune_ledger
+from ingest_server.storage.line import liveness
+from ingest_server.storage.line.ledger import Books, prune_ledger
+from ingest_server.storage.quarantine import entries
 from tests.ingest_server.line import (
     EPOCH,
     GATEWAY,
@@ -117,8 +118,8 @@ async def test_what_a_replay_needs_is_there_until_it_was_replayed(database: Data
     grow_old(database, EPOCH)
     assert await prune(database) == 0
     async with open_writer(database) as writer:
-        (entry,) = await quarantine.list_entries(writer.connection, quarantine.Filter(), waiting_only=True, limit=9)
-        assert await quarantine.discard(writer.connection, entry, None)
+        (entry,) = await entries.list_entries(writer.connection, entries.Filter(), waiting_only=True, limit=9)
+        assert await entries.discard(writer.connection, entry, None)
     assert await prune(database) == 1
     books = await totals(database)
     assert (books.committed, books.dropped) == (1, 1)

@@ -18,10 +18,12 @@ from gateway.link.status import EpochBook
 from gateway.link.wire import Gap
 from ingest_server.quarantine import Replayed, describe, replay, times_us
 from ingest_server.screening import AcceptedTime
-from ingest_server.storage import fleet, liveness, quarantine
-from ingest_server.storage.catalogue import CatalogueLimits
-from ingest_server.storage.quarantine import Filter
-from ingest_server.storage.quarantine_bound import QuarantineBound
+from ingest_server.storage.line import liveness
+from ingest_server.storage.line.catalogue import CatalogueLimits
+from ingest_server.storage.quarantine import entries
+from ingest_server.storage.quarantine.bound import QuarantineBound
+from ingest_server.storage.quarantine.entries import Filter
+from ingest_server.storage.queries import fleet
 from tests.golden.wire import independent
 from tests.ingest_server.line import (
     ANCHOR,
@@ -79,8 +81,8 @@ async def all_of(
     """Every entry that waits, tried again."""
     async with open_writer(database, limits) as writer:
         results = []
-        async for number in quarantine.waiting_ids(writer.connection, Filter()):
-            found = await quarantine.read_entry(writer.connection, number)
+        async for number in entries.waiting_ids(writer.connection, Filter()):
+            found = await entries.read_entry(writer.connection, number)
             assert found is not None
             results.append(await replay(writer, *found, accepted=accepted, profiles=profiles, now_s=time.monotonic()))
     return results
@@ -207,12 +209,12 @@ async def test_what_finds_no_room_may_be_a_presumed_loss_that_arrived(database: 
 async def test_discarded_entries_count_as_dropped(database: Database) -> None:
     await settle(database, useless(0), data(1, [reading(1.0), reading(float("nan"))], before=2))
     async with open_writer(database) as writer:
-        entries = await quarantine.list_entries(writer.connection, Filter(), waiting_only=True, limit=9)
-        for entry in entries:
-            found = await quarantine.read_entry(writer.connection, entry.quarantine_id)
+        waiting = await entries.list_entries(writer.connection, Filter(), waiting_only=True, limit=9)
+        for entry in waiting:
+            found = await entries.read_entry(writer.connection, entry.quarantine_id)
             assert found is not None
-            assert await quarantine.discard(writer.connection, entry, times_us(*found))
-            assert not await quarantine.discard(writer.connection, entry, None), "once"
+            assert await entries.discard(writer.connection, entry, times_us(*found))
+            assert not await entries.discard(writer.connection, entry, None), "once"
     assert database.query(
         "SELECT reason, readings, seqs::text, (extract(epoch FROM from_at) * 1000000)::bigint"
         " FROM iot_service.data_gaps ORDER BY gap_id"
@@ -229,8 +231,8 @@ async def test_replayed_entries_are_pruned_after_their_time(database: Database) 
     await settle(database, useless(3))
     database.query("UPDATE iot_service.quarantine SET replayed_at = now() - interval '31 days' WHERE seq < 2")
     async with open_writer(database) as writer:
-        assert await quarantine.prune_replayed(writer.connection, 30.0) == 2
-        assert await quarantine.prune_replayed(writer.connection, 30.0) == 0
+        assert await entries.prune_replayed(writer.connection, 30.0) == 2
+        assert await entries.prune_replayed(writer.connection, 30.0) == 0
     assert [row[0] for row in database.query(ENTRIES)] == [2, 3]
     assert await equation(database) == (8, 6, 2, 0)
 
@@ -239,7 +241,7 @@ async def test_totals_by_reason(database: Database) -> None:
     await settle(database, useless(0), data(1, [reading(1.0), reading(float("nan"))], before=2))
     await settle(database, useless(0, gateway=ATTIC), gateway=ATTIC)
     async with open_writer(database) as writer:
-        found = await quarantine.totals(writer.connection)
+        found = await entries.totals(writer.connection)
     assert [(t.reason, t.entries, t.readings, t.gateways, t.replayed_entries) for t in found] == [
         # The device belongs to the first gateway that claimed it.
         ("device_elsewhere", 1, 2, 1, 0),
@@ -248,7 +250,7 @@ async def test_totals_by_reason(database: Database) -> None:
     ]
     await all_of(database, accepted=AcceptedTime(0, NOW_US))
     async with open_writer(database) as writer:
-        after = {t.reason: t for t in await quarantine.totals(writer.connection)}
+        after = {t.reason: t for t in await entries.totals(writer.connection)}
     old = after["time_too_old"]
     assert (old.entries, old.readings, old.bytes, old.replayed_entries, old.replayed_readings) == (0, 0, 0, 1, 2)
     assert after["value_not_finite"].readings == 1
@@ -257,15 +259,15 @@ async def test_totals_by_reason(database: Database) -> None:
 async def test_the_walk_over_what_waits_ends_though_more_comes(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quarantine, "_PAGE", 3)
+    monkeypatch.setattr(entries, "_PAGE", 3)
     await settle(database, *(useless(seq) for seq in range(4)))
     seen = []
     async with open_writer(database) as writer, running_line(database) as line:
-        async for number in quarantine.waiting_ids(writer.connection, Filter(gateway=GATEWAY)):
+        async for number in entries.waiting_ids(writer.connection, Filter(gateway=GATEWAY)):
             seen.append(number)
             await line.settle(useless(10 + len(seen)))
-        assert [n async for n in quarantine.waiting_ids(writer.connection, Filter(gateway=ATTIC))] == []
-        assert await quarantine.count_waiting(writer.connection, Filter("time_too_old", GATEWAY)) == 8
+        assert [n async for n in entries.waiting_ids(writer.connection, Filter(gateway=ATTIC))] == []
+        assert await entries.count_waiting(writer.connection, Filter("time_too_old", GATEWAY)) == 8
     assert seen == [1, 2, 3, 4]
 
 
@@ -400,7 +402,7 @@ async def test_a_held_batch_with_raw_frames_and_readings(database: Database, tmp
 async def shown(database: Database, payload: bytes) -> dict[str, object]:
     await settle(database, payload)
     async with open_writer(database) as writer:
-        (entry,) = await quarantine.list_entries(writer.connection, Filter(), waiting_only=True, limit=1)
+        (entry,) = await entries.list_entries(writer.connection, Filter(), waiting_only=True, limit=1)
     return describe(entry, payload)
 
 
@@ -443,13 +445,13 @@ async def test_a_replay_that_the_database_refuses_ends_no_walk(database: Databas
 async def test_a_replay_and_a_discard_at_once_do_one_of_both(database: Database) -> None:
     await settle(database, useless(0))
     async with open_writer(database) as writer:
-        (entry,) = await quarantine.list_entries(writer.connection, Filter(), waiting_only=True, limit=1)
+        (entry,) = await entries.list_entries(writer.connection, Filter(), waiting_only=True, limit=1)
     with psycopg.connect(database.dsn) as blocker:
         blocker.execute("LOCK TABLE iot_service.ledger IN SHARE MODE")
         async with open_writer(database) as writer:
             replaying = asyncio.create_task(all_of(database, accepted=AcceptedTime(0, NOW_US)))
             await until_waiting_for_a_lock(database, 1)
-            discarding = asyncio.create_task(quarantine.discard(writer.connection, entry, None))
+            discarding = asyncio.create_task(entries.discard(writer.connection, entry, None))
             await until_waiting_for_a_lock(database, 2)
             blocker.rollback()
             assert ([r.committed for r in await replaying], await discarding) == ([2], False)

@@ -15,11 +15,14 @@ from gateway.link import wire
 from ingest_server.decoder import Columns, open_body
 from ingest_server.quarantine import Replayed, replay
 from ingest_server.screening import AcceptedTime
-from ingest_server.storage import erasure, fleet, liveness, quarantine
-from ingest_server.storage.erased import RulesChanged
-from ingest_server.storage.erasure import Scope
-from ingest_server.storage.group import Entry, Rejection, write_group
-from ingest_server.storage.quarantine import Filter
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure.erasing import Scope
+from ingest_server.storage.erasure.rules import RulesChanged
+from ingest_server.storage.line import liveness
+from ingest_server.storage.line.group import Entry, Rejection, write_group
+from ingest_server.storage.quarantine import entries
+from ingest_server.storage.quarantine.entries import Filter
+from ingest_server.storage.queries import fleet
 from tests.golden.wire import independent
 from tests.ingest_server.line import (
     BOUND,
@@ -61,12 +64,12 @@ def at(minute: float, value: float | None = None) -> Reading:
 
 async def in_force(database: Database, scope: Scope = QUARTER) -> UUID:
     async with connected(database) as connection:
-        return (await erasure.request(connection, scope, reason="asked for", by="test"))[0]
+        return (await erasing.request(connection, scope, reason="asked for", by="test"))[0]
 
 
 async def carry_out(database: Database, erasure_id: UUID) -> int:
     async with connected(database) as connection:
-        return await erasure.carry_out(connection, erasure_id)
+        return await erasing.carry_out(connection, erasure_id)
 
 
 @asynccontextmanager
@@ -83,8 +86,8 @@ async def held_back(database: Database) -> AsyncIterator[Line]:
 async def replayed(database: Database, accepted: AcceptedTime = ACCEPTED) -> list[Replayed]:
     async with open_writer(database) as writer:
         results = []
-        async for number in quarantine.waiting_ids(writer.connection, Filter()):
-            found = await quarantine.read_entry(writer.connection, number)
+        async for number in entries.waiting_ids(writer.connection, Filter()):
+            found = await entries.read_entry(writer.connection, number)
             assert found is not None
             results.append(await replay(writer, *found, accepted=accepted, profiles=PROFILES, now_s=time.monotonic()))
     return results

@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 from device_drivers.reading import Series
 from ingest_server.decoder import Int64s
-from ingest_server.storage import erasure, places
 from ingest_server.storage.connection import Connection, connect, transaction
-from ingest_server.storage.erased import RulesChanged
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure.rules import RulesChanged
 from ingest_server.storage.flavour import Flavour, recorded
-from ingest_server.storage.group import copy_rows
-from ingest_server.storage.rollup_log import COPY_LOG, log_bytes
-from ingest_server.storage.rollups import refresh, refresh_all, refreshes
-from ingest_server.storage.rows import HEADER, TRAILER, Rows
-from ingest_server.storage.writer import Writer
+from ingest_server.storage.keeping.rollups import refresh, refresh_all, refreshes
+from ingest_server.storage.line.group import copy_rows
+from ingest_server.storage.line.rollup_log import COPY_LOG, log_bytes
+from ingest_server.storage.line.rows import HEADER, TRAILER, Rows
+from ingest_server.storage.line.writer import Writer
+from ingest_server.storage.registry import places
 from tests.ingest_server.line import open_writer
 from tests.ingest_server.rollup_oracle import brute_force, stored, us_of
 from tests.peers.postgres import Database
@@ -150,9 +151,9 @@ class Center:
 
     async def erase(self, connection: Connection, step: Erase) -> None:
         first, last = sorted((step.from_s, step.to_s))
-        scope = erasure.Scope(self.site, None, f"d-{step.device}", self.at(first), self.at(last + 1))
-        erasure_id, _ = await erasure.request(connection, scope, reason="test", by="test")
-        await erasure.carry_out(connection, erasure_id)
+        scope = erasing.Scope(self.site, None, f"d-{step.device}", self.at(first), self.at(last + 1))
+        erasure_id, _ = await erasing.request(connection, scope, reason="test", by="test")
+        await erasing.carry_out(connection, erasure_id)
 
     async def do(self, connection: Connection, step: Step) -> None:
         match step:

@@ -10,17 +10,19 @@ import pytest
 from heal7_iot.simulate.backfill.load import Loader
 from heal7_iot.simulate.backfill.plan import Backfill
 from ingest_server.errors import SchemaError
-from ingest_server.storage import erasure, history, migrations
 from ingest_server.storage.connection import Connection, connect
+from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour, Wanted, choose
-from ingest_server.storage.rollups import refresh_all
-from ingest_server.storage.timescaledb import (
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.keeping.timescaledb import (
     TimescaleOptions,
     advance_horizon,
     apply_policies,
     failed_jobs,
     require_direct_compress,
 )
+from ingest_server.storage.queries import history
+from ingest_server.storage.schema import migrations
 from tests.ingest_server.line import DAY, NOW_US, SECOND, books_of, data, reading, running_line, settle, values
 from tests.ingest_server.rollup_oracle import brute_force, stored, us_of
 from tests.peers.postgres import Database
@@ -118,10 +120,10 @@ async def test_an_erasure_reaches_compressed_chunks_and_stays(migrated_timescale
         run_job(migrated_timescale, "policy_compression", "sensor_readings")
         assert compressed(migrated_timescale) > 2
         from_at, to_at = (datetime.fromtimestamp((NOW_US - n * DAY) / 1e6, UTC) for n in (days - 1, days - 3))
-        scope = erasure.Scope("seoul-1", None, "hall-1", from_at, to_at)
-        erasure_id, rules = await erasure.request(connection, scope, reason="test", by="test")
+        scope = erasing.Scope("seoul-1", None, "hall-1", from_at, to_at)
+        erasure_id, rules = await erasing.request(connection, scope, reason="test", by="test")
         assert rules == 1
-        assert await erasure.carry_out(connection, erasure_id) == 80
+        assert await erasing.carry_out(connection, erasure_id) == 80
         await refresh_all(connection)
         ids = [row[0] for row in migrated_timescale.query("SELECT series_id FROM iot_service.series")]
         assert stored(migrated_timescale, ids) == brute_force(migrated_timescale, ids, "UTC")
@@ -152,12 +154,12 @@ async def test_an_erasure_decompresses_what_it_must_and_no_more(migrated_timesca
         for chunk in chunks:
             migrated_timescale.query(f"CALL convert_to_columnstore('{chunk}')")
         third = datetime.fromtimestamp((NOW_US - 3 * DAY) / 1e6, UTC)
-        scope = erasure.Scope("seoul-1", None, "hall-1", third, third + timedelta(seconds=20))
-        erasure_id, _ = await erasure.request(connection, scope, reason="test", by="test")
+        scope = erasing.Scope("seoul-1", None, "hall-1", third, third + timedelta(seconds=20))
+        erasure_id, _ = await erasing.request(connection, scope, reason="test", by="test")
         limit = "timescaledb.max_tuples_decompressed_per_dml_transaction"
         await connection.execute(f"SET {limit} = 10".encode())
         try:
-            assert await erasure.carry_out(connection, erasure_id) == 20
+            assert await erasing.carry_out(connection, erasure_id) == 20
         finally:
             # There is one session for all.
             await connection.execute(f"RESET {limit}".encode())

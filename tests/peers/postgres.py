@@ -17,7 +17,7 @@ import psycopg
 
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.storage.connection import connect
-from ingest_server.storage.migrations import migrate
+from ingest_server.storage.schema.migrations import migrate
 from tests.peers.needs import needs
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingest_server.storage.connection import connect
-from ingest_server.storage.migrations import migrate
+from ingest_server.storage.schema.migrations import migrate
 from tests.contracts.sources import ROOT
 from tests.peers.needs import WITHOUT_PEERS, needs
 from tests.peers.postgres import Database

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heal7_iot.simulate.backfill.plan import QUANTITIES, Backfill
-from ingest_server.storage.rows import Rows
+from ingest_server.storage.line.rows import Rows
 
 Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]

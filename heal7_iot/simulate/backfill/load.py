@@ -22,16 +22,17 @@ from heal7_iot.simulate.backfill.course import Course
 from heal7_iot.simulate.backfill.plan import Backfill
 from heal7_iot.simulate.errors import CannotSimulate
 from ingest_server.app import describe_from
-from ingest_server.storage import history, places
-from ingest_server.storage.catalogue import Catalogue, CatalogueLimits
 from ingest_server.storage.connection import connect
-from ingest_server.storage.erased import RulesChanged
-from ingest_server.storage.group import Entry, write_group
-from ingest_server.storage.migrations import require_current
-from ingest_server.storage.quarantine_bound import QuarantineBound
-from ingest_server.storage.rollups import refreshes
-from ingest_server.storage.rows import Rows
-from ingest_server.storage.writer import Writer, partitions_of
+from ingest_server.storage.erasure.rules import RulesChanged
+from ingest_server.storage.keeping.rollups import refreshes
+from ingest_server.storage.line.catalogue import Catalogue, CatalogueLimits
+from ingest_server.storage.line.group import Entry, write_group
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.writer import Writer, partitions_of
+from ingest_server.storage.quarantine.bound import QuarantineBound
+from ingest_server.storage.queries import history
+from ingest_server.storage.registry import places
+from ingest_server.storage.schema.migrations import require_current
 
 _STATEMENT_TIMEOUT_S = 600.0
 _ANY = 1_000_000_000

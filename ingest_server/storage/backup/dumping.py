@@ -35,7 +35,7 @@ from ingest_server.storage.backup.tables import (
 )
 from ingest_server.storage.connection import BlockingConnection, connect_blocking, sql, translated
 from ingest_server.storage.flavour import Flavour
-from ingest_server.storage.partitions import Month
+from ingest_server.storage.line.partitions import Month
 
 _ROWS_A_BLOCK = 16_384
 _LOCK_TIMEOUT_S = 30
@@ -214,7 +214,7 @@ class _Dump:
 
     def _months(self, table: Table) -> list[_Part]:
         """A part for each month in which readings may lie. The first and the last are open: nothing falls outside."""
-        found = [_bounds(row) for row in self._rows(sql("backup_months"))]
+        found = [_bounds(row) for row in self._rows(sql("backup/backup_months"))]
         months = _between([b for b in found if b is not None])
         parts = []
         for n, month in enumerate(months):
@@ -237,7 +237,7 @@ class _Dump:
 
     def _archived(self) -> list[tuple[_Part, int]]:
         parts = []
-        for schema, table, columns, rows in self._rows(sql("months_apart")):
+        for schema, table, columns, rows in self._rows(sql("erasure/months_apart")):
             if self._with_archive:
                 parts.append(
                     (_Part(f"archive.{table}.copy.zst", schema, table, tuple(columns), archived=True), int(rows))
@@ -252,10 +252,10 @@ class _Dump:
 
     def _sequences(self) -> dict[str, int]:
         # Null for a number that nobody has drawn yet, and for a role that may not look.
-        return {f"{t}.{c}": int(last) for t, c, last in self._rows(sql("backup_sequences")) if last is not None}
+        return {f"{t}.{c}": int(last) for t, c, last in self._rows(sql("backup/backup_sequences")) if last is not None}
 
     def _sample(self) -> list[Bucket]:
-        rows = self._connection.execute(sql("backup_sample"), sample_of(self._seen.buckets)).fetchall()
+        rows = self._connection.execute(sql("backup/backup_sample"), sample_of(self._seen.buckets)).fetchall()
         return [bucket_of(row) for row in rows]
 
     def _rows(self, statement: bytes) -> list[tuple[Any, ...]]:
@@ -283,7 +283,7 @@ def _snapshot(connection: BlockingConnection, with_archive: bool) -> Iterator[No
             composed.Identifier("iot_service", t.name) for t in chosen(_tables(connection), (*KEPT, *BEFORE_HORIZON))
         ]
         if with_archive:
-            archived = connection.execute(sql("months_apart")).fetchall()
+            archived = connection.execute(sql("erasure/months_apart")).fetchall()
             names += [composed.Identifier(schema, table) for schema, table, *_ in archived]
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         # Of the transaction: these leave with it. A SELECT in their place would take the snapshot before the locks.
@@ -302,20 +302,20 @@ def _require_schema(connection: BlockingConnection) -> None:
 
 
 def _identity(connection: BlockingConnection) -> tuple[str, int, str, str]:
-    row = connection.execute(sql("backup_identity")).fetchone()
+    row = connection.execute(sql("backup/backup_identity")).fetchone()
     if row is None:
         raise SchemaError("the database has no ledger_id: it is being restored, or was migrated by hand")
     return row[0], row[1], row[2], row[3]
 
 
 def _tables(connection: BlockingConnection) -> dict[str, Table]:
-    return tables_of(connection.execute(sql("backup_tables")).fetchall())
+    return tables_of(connection.execute(sql("backup/backup_tables")).fetchall())
 
 
 def _estimated(connection: BlockingConnection, with_archive: bool) -> int:
     """How many readings there are, as PostgreSQL's statistics have it: 0 where it has none."""
     tables = _tables(connection)
-    archived = connection.execute(sql("months_apart")).fetchall() if with_archive else []
+    archived = connection.execute(sql("erasure/months_apart")).fetchall() if with_archive else []
     return sum(int(rows) for _, name, _, rows in archived if name.startswith(READINGS)) + (
         tables[READINGS].rows if READINGS in tables else 0
     )

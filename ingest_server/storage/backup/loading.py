@@ -18,7 +18,6 @@ from psycopg import errors
 from psycopg import sql as composed
 
 from ingest_server.errors import SchemaError, StorageUnavailable
-from ingest_server.storage import erasure
 from ingest_server.storage.backup import room
 from ingest_server.storage.backup.errors import DamagedBackup, NotABackup, TargetRefused
 from ingest_server.storage.backup.files import decompressed, hashed
@@ -26,9 +25,10 @@ from ingest_server.storage.backup.manifest import File, Manifest, read_manifest
 from ingest_server.storage.backup.progress import Progress
 from ingest_server.storage.backup.tables import BEFORE_HORIZON, FILLED_BY_MIGRATION, KEPT, Table, tables_of
 from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour, Wanted, recorded, require_server
-from ingest_server.storage.migrations import MIGRATION_LOCK, migrate, migrations
-from ingest_server.storage.partitions import Month
+from ingest_server.storage.line.partitions import Month
+from ingest_server.storage.schema.migrations import MIGRATION_LOCK, migrate, migrations
 
 _LOCK_TIMEOUT_S = 10
 _SORT_MEMORY = "256MB"
@@ -40,7 +40,7 @@ _FIRST_WITH_ROLLUPS = 4
 
 _T = TypeVar("_T")
 
-Rules = Sequence[tuple[erasure.Erasure, Sequence[erasure.Interval]]]
+Rules = Sequence[tuple[erasing.Erasure, Sequence[erasing.Interval]]]
 """As the journal of erasures has them."""
 
 
@@ -155,7 +155,7 @@ async def _restore(
                 "UPDATE iot_service.ledger_identity SET ledger_id = gen_random_uuid(), created_at = now()"
             )
         if backup.manifest.schema_version >= _FIRST_WITH_ROLLUPS:
-            await connection.execute(sql("restored_log"))
+            await connection.execute(sql("backup/restored_log"))
         enforced = erased = 0
         if to_newest:
             await migrate(connection, wanted=wanted)
@@ -213,7 +213,7 @@ async def _load_all(connection: Connection, backup: Backup, progress: Progress, 
     progress.begin("restoring (bytes)", backup.manifest.size)
     tables = await _tables(connection)
     # Rows first, then their index: sorted once, instead of page by page. A hypertable's stay: its chunks make theirs.
-    cursor = await connection.execute(sql("readings_indexes"))
+    cursor = await connection.execute(sql("backup/readings_indexes"))
     indexes = await cursor.fetchall()
     partitioned = [(name, definition) for name, definition, _, is_partitioned in indexes if is_partitioned]
     for name, _ in partitioned:
@@ -321,7 +321,7 @@ def _require_columns(backup: Backup, file: File, table: Table) -> None:
 
 async def _set_sequences(connection: Connection, manifest: Manifest) -> None:
     """Beyond every number that was given out, also of rows that are gone."""
-    cursor = await connection.execute(sql("owned_numbers"))
+    cursor = await connection.execute(sql("backup/owned_numbers"))
     for table, column, sequence in await cursor.fetchall():
         given = manifest.sequences.get(f"{table}.{column}")
         await connection.execute(
@@ -336,10 +336,10 @@ async def _enforce(connection: Connection, rules: Rules) -> tuple[int, int]:
     """How many erasures came into force anew, and how many readings they removed."""
     enforced = 0
     for made, intervals in rules:
-        enforced += await erasure.enforce(connection, made, intervals)
+        enforced += await erasing.enforce(connection, made, intervals)
     erased = 0
-    for erasure_id in await erasure.unfinished(connection):
-        erased += await erasure.carry_out(connection, erasure_id)
+    for erasure_id in await erasing.unfinished(connection):
+        erased += await erasing.carry_out(connection, erasure_id)
     return enforced, erased
 
 
@@ -351,7 +351,7 @@ async def _analyze(connection: Connection) -> None:
 
 
 async def _tables(connection: Connection) -> dict[str, Table]:
-    cursor = await connection.execute(sql("backup_tables"))
+    cursor = await connection.execute(sql("backup/backup_tables"))
     return tables_of(await cursor.fetchall())
 
 

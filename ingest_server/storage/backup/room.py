@@ -63,7 +63,7 @@ def needed_for_database(manifest: Manifest) -> int:
 async def free_of_server(connection: Connection) -> int | None:
     """Bytes that are free where the server keeps its data; None where that cannot be seen from here."""
     with translated():
-        cursor = await connection.execute(sql("data_directory"))
+        cursor = await connection.execute(sql("backup/data_directory"))
         row = await cursor.fetchone()
     assert row is not None
     is_here, directory = row

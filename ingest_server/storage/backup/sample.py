@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ingest_server.storage.backup.manifest import Bucket
-from ingest_server.storage.rows import HEADER, POSTGRES_EPOCH_US
+from ingest_server.storage.line.rows import HEADER, POSTGRES_EPOCH_US
 
 _HOUR_US = 3_600_000_000
 _EACH_BLOCK = 2

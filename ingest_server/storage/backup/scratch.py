@@ -40,7 +40,7 @@ class Scratch:
 async def require_right(connection: Connection) -> None:
     """Raises TargetRefused where this role may make no database."""
     with translated():
-        cursor = await connection.execute(sql("may_make_databases"))
+        cursor = await connection.execute(sql("backup/may_make_databases"))
         row = await cursor.fetchone()
     assert row is not None
     if not row[0]:
@@ -53,7 +53,7 @@ async def require_right(connection: Connection) -> None:
 async def found(connection: Connection) -> list[Scratch]:
     """Every database of that server that looks like one of a verification."""
     with translated():
-        cursor = await connection.execute(sql("scratch_databases"), {"prefix": PREFIX})
+        cursor = await connection.execute(sql("backup/scratch_databases"), {"prefix": PREFIX})
         rows = await cursor.fetchall()
     return [
         Scratch(name, size, in_use, may_drop and _NAME.fullmatch(name) is not None)

@@ -12,7 +12,7 @@ from ingest_server.storage.backup.progress import Progress
 from ingest_server.storage.backup.sample import bucket_of, sample_of
 from ingest_server.storage.connection import Connection, connect, sql, translated
 from ingest_server.storage.flavour import Wanted
-from ingest_server.storage.migrations import migrate
+from ingest_server.storage.schema.migrations import migrate
 
 _TERMS = ("committed", "quarantined", "dropped", "presumed_lost", "in_flight")
 
@@ -131,7 +131,9 @@ async def _compare_books(connection: Connection, backup: Backup) -> Comparison:
 
 async def _compare_sample(connection: Connection, backup: Backup) -> Comparison:
     sample = backup.manifest.sample
-    cursor = await connection.execute(sql("backup_sample"), sample_of([(b.series_id, b.hour_us) for b in sample]))
+    cursor = await connection.execute(
+        sql("backup/backup_sample"), sample_of([(b.series_id, b.hour_us) for b in sample])
+    )
     found = [bucket_of(row) for row in await cursor.fetchall()]
     differs = [
         f"series {said.series_id}, hour {said.hour_us}: {_told(here)}, the backup says {_told(said)}"

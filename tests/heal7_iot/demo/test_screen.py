@@ -6,7 +6,7 @@ from rich.console import Console
 from heal7_iot.demo.center import ROOMS
 from heal7_iot.demo.observation import CommitLatency, RoomView, View
 from heal7_iot.demo.screen import bar, draw
-from ingest_server.storage.ledger import Books
+from ingest_server.storage.line.ledger import Books
 
 _LATEST = {
     "temperature": 23.41,

@@ -16,10 +16,11 @@ from heal7_iot.simulate.backfill.course import Course
 from heal7_iot.simulate.backfill.load import Loader
 from heal7_iot.simulate.backfill.plan import MOST_SERIES, QUANTITIES, Backfill
 from heal7_iot.simulate.errors import CannotSimulate
-from ingest_server.storage import erasure, places
 from ingest_server.storage.connection import connect
-from ingest_server.storage.ledger import read_books
-from ingest_server.storage.rows import Rows
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.line.ledger import read_books
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.registry import places
 from tests.contracts.sources import ROOT
 from tests.contracts.test_extras import WITHOUT
 from tests.heal7_iot.simulate.test_command import EXIT_USAGE, said
@@ -172,9 +173,9 @@ async def test_what_was_erased_or_archived_is_not_filled(database: Database) -> 
         pass
     connection = await connect(database.dsn, "test", 30)
     try:
-        scope = erasure.Scope("sim", None, "sim-0001-s003", SUNDAY, SUNDAY + timedelta(days=5))
-        erasure_id, _ = await erasure.request(connection, scope, reason="test", by="test")
-        await erasure.carry_out(connection, erasure_id)
+        scope = erasing.Scope("sim", None, "sim-0001-s003", SUNDAY, SUNDAY + timedelta(days=5))
+        erasure_id, _ = await erasing.request(connection, scope, reason="test", by="test")
+        await erasing.carry_out(connection, erasure_id)
     finally:
         await connection.close()
     with pytest.raises(CannotSimulate, match="an erasure forbids"):

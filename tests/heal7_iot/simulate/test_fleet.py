@@ -9,7 +9,7 @@ import pytest
 
 from bench.exactness import faults
 from heal7_iot.simulate.plan import Late, Outage, Plan
-from ingest_server.storage.ledger import read_books
+from ingest_server.storage.line.ledger import read_books
 from tests.heal7_iot.simulate.running import Simulation, simulation
 from tests.ingest_server.conftest import configuration, serving
 from tests.ingest_server.line import open_writer

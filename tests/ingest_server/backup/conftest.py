@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from ingest_server.storage import erasure, places
 from ingest_server.storage.backup.dumping import dump
 from ingest_server.storage.backup.loading import Restored, Rules, check_files, open_backup, restore
 from ingest_server.storage.backup.manifest import MANIFEST, SUMS
 from ingest_server.storage.backup.progress import Progress, Unwatched
 from ingest_server.storage.backup.tables import KEPT
 from ingest_server.storage.connection import connect
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.registry import places
 from tests.ingest_server.line import (
     DAY,
     HUMIDITY,
@@ -53,9 +54,9 @@ async def _live(database: Database) -> None:
         connection = writer.connection
         await places.set_time_zone(connection, "seoul-1", "Asia/Seoul")
         await places.place(connection, "seoul-1", "hall-1", "hall", "ceiling", NOW - timedelta(days=200))
-        scope = erasure.Scope("seoul-1", None, "hall-1", NOW - timedelta(days=17), NOW - timedelta(days=15))
-        erasure_id, _ = await erasure.request(connection, scope, reason="asked for", by="test")
-        await erasure.carry_out(connection, erasure_id)
+        scope = erasing.Scope("seoul-1", None, "hall-1", NOW - timedelta(days=17), NOW - timedelta(days=15))
+        erasure_id, _ = await erasing.request(connection, scope, reason="asked for", by="test")
+        await erasing.carry_out(connection, erasure_id)
         await refresh_all(connection)
 
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from ingest_server.storage.erasure import Erasure, Interval
-from ingest_server.storage.erasure_journal import JournalError, append, read
+from ingest_server.storage.erasure.erasing import Erasure, Interval
+from ingest_server.storage.erasure.journal import JournalError, append, read
 
 FIRST = Erasure(UUID(int=1), "2026-11-21 12:00:00+00", "안나", "on request", "s: all devices", 12, 0, None)
 SECOND = Erasure(UUID(int=2), "2026-11-22 12:00:00+00", "x", "y\nz", "t: device d", 0, 0, None)

@@ -8,12 +8,12 @@ from ingest_server.config import IngestConfig, pools_of
 from ingest_server.jobs.context import Context
 from ingest_server.jobs.running import run as run_job
 from ingest_server.jobs.work import JOBS
-from ingest_server.storage import erasure
 from ingest_server.storage.backup.loading import open_backup
+from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour
-from ingest_server.storage.months import archive
-from ingest_server.storage.partitions import Month
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.keeping.months import archive
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.line.partitions import Month
 from tests.ingest_server.backup.conftest import NOW, content, made, restored
 from tests.ingest_server.backup.test_round_trip import indexes_of
 from tests.ingest_server.line import DAY, NOW_US, open_writer
@@ -64,12 +64,12 @@ async def test_a_hypertable_that_is_restored_keeps_what_was_erased_out(
     history: Database, timescale_database: Database, directory: Path
 ) -> None:
     path = made(history, directory)
-    scope = erasure.Scope("seoul-1", None, "hall-1", None, NOW - timedelta(days=30))
+    scope = erasing.Scope("seoul-1", None, "hall-1", None, NOW - timedelta(days=30))
     async with open_writer(history) as writer:
-        erasure_id, _ = await erasure.request(writer.connection, scope, reason="asked for", by="test")
-        removed = await erasure.carry_out(writer.connection, erasure_id)
-        (entry,) = [e for e in await erasure.listed(writer.connection) if e.erasure_id == erasure_id]
-        rules = [(entry, await erasure.intervals(writer.connection, erasure_id))]
+        erasure_id, _ = await erasing.request(writer.connection, scope, reason="asked for", by="test")
+        removed = await erasing.carry_out(writer.connection, erasure_id)
+        (entry,) = [e for e in await erasing.listed(writer.connection) if e.erasure_id == erasure_id]
+        rules = [(entry, await erasing.intervals(writer.connection, erasure_id))]
     done = await restored(path, timescale_database, erasures=rules)
     assert (done.erasures, done.erased) == (1, removed)
     assert content(timescale_database)["sensor_readings"] == content(history)["sensor_readings"]
@@ -96,10 +96,10 @@ async def test_archived_months_are_archived_months_of_a_hypertable_too(
         assert archived(target, name) == archived(history, name)
         assert indexes_of(target, name) == indexes_of(history, name)
 
-    scope = erasure.Scope("seoul-1", None, "hall-1", None, NOW)
+    scope = erasing.Scope("seoul-1", None, "hall-1", None, NOW)
     async with open_writer(timescale_database) as writer:
-        erasure_id, _ = await erasure.request(writer.connection, scope, reason="asked for", by="test")
-        await erasure.carry_out(writer.connection, erasure_id)
+        erasure_id, _ = await erasing.request(writer.connection, scope, reason="asked for", by="test")
+        await erasing.carry_out(writer.connection, erasure_id)
     assert all(archived(timescale_database, name) == [] for name in names)
 
     assert await dropped_after(timescale_database, 32) == "dropped nothing"

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from heal7_iot.embedded.postgres import EmbeddedPostgres
-from ingest_server.storage import erasure, erasure_journal
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure import journal as erasure_journal
 from tests.contracts.sources import ROOT
 from tests.ingest_server.backup.conftest import content
 from tests.ingest_server.line import DAY, NOW_US, data, open_writer, reading, settle
@@ -70,12 +71,12 @@ async def _history(database: Database) -> None:
 
 async def _erase(database: Database, journal: Path, days: int) -> None:
     until = datetime.fromtimestamp(NOW_US // 1_000_000, UTC) - timedelta(days=days)
-    scope = erasure.Scope("seoul-1", None, "hall-1", None, until)
+    scope = erasing.Scope("seoul-1", None, "hall-1", None, until)
     async with open_writer(database) as writer:
-        erasure_id, _ = await erasure.request(writer.connection, scope, reason="r", by="b")
-        assert await erasure.carry_out(writer.connection, erasure_id) > 0
-        (entry,) = [e for e in await erasure.listed(writer.connection) if e.erasure_id == erasure_id]
-        erasure_journal.append(journal, entry, await erasure.intervals(writer.connection, erasure_id))
+        erasure_id, _ = await erasing.request(writer.connection, scope, reason="r", by="b")
+        assert await erasing.carry_out(writer.connection, erasure_id) > 0
+        (entry,) = [e for e in await erasing.listed(writer.connection) if e.erasure_id == erasure_id]
+        erasure_journal.append(journal, entry, await erasing.intervals(writer.connection, erasure_id))
 
 
 @pytest.mark.slow

@@ -8,15 +8,18 @@ import pytest
 from psycopg.errors import LockNotAvailable
 
 from heal7_iot.embedded.postgres import EmbeddedPostgres
-from ingest_server.storage import drift, erasure, erasure_journal, months
 from ingest_server.storage.backup.loading import open_backup
 from ingest_server.storage.backup.tables import BEFORE_HORIZON, DERIVED, KEPT
 from ingest_server.storage.backup.verifying import verify_backup
 from ingest_server.storage.connection import connect
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure import journal as erasure_journal
 from ingest_server.storage.flavour import Flavour
-from ingest_server.storage.migrations import migrate
-from ingest_server.storage.partitions import Month
-from ingest_server.storage.rollups import refresh_all
+from ingest_server.storage.keeping import months
+from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.line.partitions import Month
+from ingest_server.storage.schema import drift
+from ingest_server.storage.schema.migrations import migrate
 from tests.ingest_server.backup.conftest import NOW, UNWATCHED, content, give_a_history, made, restored
 from tests.ingest_server.line import DAY, GATEWAY, NOW_US, books_of, data, open_writer, reading, settle
 from tests.ingest_server.rollup_oracle import brute_force, stored
@@ -283,12 +286,12 @@ async def test_what_was_erased_after_the_backup_stays_erased(
     history: Database, target: Database, directory: Path, tmp_path: Path
 ) -> None:
     path, journal = made(history, directory), tmp_path / "erasures.jsonl"
-    scope = erasure.Scope("seoul-1", "hall", None, None, NOW)
+    scope = erasing.Scope("seoul-1", "hall", None, None, NOW)
     async with open_writer(history) as writer:
-        erasure_id, _ = await erasure.request(writer.connection, scope, reason="asked for again", by="test")
-        removed = await erasure.carry_out(writer.connection, erasure_id)
-        for entry in await erasure.listed(writer.connection):
-            erasure_journal.append(journal, entry, await erasure.intervals(writer.connection, entry.erasure_id))
+        erasure_id, _ = await erasing.request(writer.connection, scope, reason="asked for again", by="test")
+        removed = await erasing.carry_out(writer.connection, erasure_id)
+        for entry in await erasing.listed(writer.connection):
+            erasure_journal.append(journal, entry, await erasing.intervals(writer.connection, entry.erasure_id))
     assert removed > 100
     done = await restored(path, target, erasures=erasure_journal.read(journal))
     assert (done.erasures, done.erased) == (1, removed), "the other was in the backup"

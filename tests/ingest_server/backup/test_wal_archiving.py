@@ -16,7 +16,8 @@ import psycopg
 import pytest
 
 from heal7_iot.embedded.postgres import EmbeddedPostgres
-from ingest_server.storage import erasure, erasure_journal
+from ingest_server.storage.erasure import erasing
+from ingest_server.storage.erasure import journal as erasure_journal
 from tests.ingest_server.backup.conftest import NOW, content
 from tests.ingest_server.backup.test_recovery_document import DOCUMENT
 from tests.ingest_server.line import DAY, NOW_US, PATIENCE_S, books_of, data, open_writer, reading, settle
@@ -165,10 +166,10 @@ def test_a_wrong_deletion_is_undone_to_the_moment(site: Site) -> None:
 
 async def erase(site: Site) -> None:
     async with open_writer(site.database) as writer:
-        scope = erasure.Scope("seoul-1", None, "hall-1", NOW - timedelta(days=4.5), NOW - timedelta(days=2.5))
-        erasure_id, _ = await erasure.request(writer.connection, scope, reason="r", by="b")
-        (entry,) = await erasure.listed(writer.connection)
-        erasure_journal.append(site.journal, entry, await erasure.intervals(writer.connection, erasure_id))
+        scope = erasing.Scope("seoul-1", None, "hall-1", NOW - timedelta(days=4.5), NOW - timedelta(days=2.5))
+        erasure_id, _ = await erasing.request(writer.connection, scope, reason="r", by="b")
+        (entry,) = await erasing.listed(writer.connection)
+        erasure_journal.append(site.journal, entry, await erasing.intervals(writer.connection, erasure_id))
 
 
 def test_a_server_whose_disk_is_gone_comes_back_up_to_what_was_archived(site: Site) -> None:

@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 
 from ingest_server.storage.connection import Connection, connect
-from ingest_server.storage.rows import COPY, Rows
+from ingest_server.storage.line.rows import COPY, Rows
 from tests.peers.postgres import Database
 from tests.peers.timescaledb.server import emptied
 

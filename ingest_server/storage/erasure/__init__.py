@@ -1,0 +1,1 @@
+"""What was removed on request, and stays removed."""

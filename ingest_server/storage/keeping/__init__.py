@@ -1,0 +1,1 @@
+"""What keeps the tables in order without a hand: rollups, months, patterns, the record of jobs."""

@@ -1,0 +1,1 @@
+"""What could not be entered: kept with its bytes, bounded, replayed."""

@@ -1,0 +1,1 @@
+"""What backend services and operators ask for."""

@@ -1,0 +1,1 @@
+"""How the schema comes to be, and what is wrong with it."""

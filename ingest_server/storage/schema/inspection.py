@@ -1,0 +1,155 @@
+"""What an operator wants to know before it hurts: drift, rights, room ahead, failed jobs, disk left, verification."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest_server.errors import StorageError
+from ingest_server.storage.backup import room, scratch
+from ingest_server.storage.backup.folder import newest
+from ingest_server.storage.backup.loading import open_backup
+from ingest_server.storage.connection import Connection, connect, sql, translated
+from ingest_server.storage.flavour import Flavour, recorded
+from ingest_server.storage.keeping import job_runs, timescaledb
+from ingest_server.storage.keeping.rollups import backlog
+from ingest_server.storage.schema import drift
+
+_LEAST_DAYS = 30.0
+_LEAST_SHARE = 0.10
+_NAMED = 10
+_VERIFY_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """ok: None: it cannot be told."""
+
+    what: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backups:
+    """What the job `backups` is to verify, and as whom."""
+
+    folder: Path
+    verify_dsn: str
+
+
+async def check(connection: Connection, *, months_ahead: int, backups: Backups | None = None) -> list[Finding]:
+    """Everything that can be told from here. Changes nothing."""
+    flavour = await recorded(connection)
+    found = [
+        await _drift(connection),
+        await _rights(connection),
+        await _ahead(connection, flavour, months_ahead),
+        await _jobs(connection),
+        await _log(connection),
+        await _disk(connection),
+    ]
+    if flavour is Flavour.TIMESCALEDB:
+        failed = await timescaledb.failed_jobs(connection)
+        found.append(Finding("TimescaleDB's own jobs", not failed, "; ".join(failed) or "none failed within a day"))
+    if backups is None:
+        found.append(await _scratch(connection))
+    else:
+        found += await _verification(backups)
+    return found
+
+
+async def _drift(connection: Connection) -> Finding:
+    changed = await drift.differences(connection)
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return Finding("drift", not changed, "; ".join(changed[:_NAMED]) + more or "as migrated")
+
+
+async def _rights(connection: Connection) -> Finding:
+    with translated():
+        cursor = await connection.execute(sql("schema/missing_rights"))
+        rows = await cursor.fetchall()
+        owner = await connection.execute(sql("schema/is_owner"))
+        row = await owner.fetchone()
+    assert row is not None
+    missing = [f"{role} lacks {right} on {relation}: {grant}" for role, right, relation, grant in rows]
+    if not row[0]:
+        missing.append(f"{row[1]} does not own the schema: archiving wants database.background.dsn of one that does")
+    return Finding("rights", not missing, "; ".join(missing) or f"{row[1]} owns the schema, the roles have theirs")
+
+
+async def _verification(backups: Backups) -> list[Finding]:
+    try:
+        connection = await connect(backups.verify_dsn, "command", _VERIFY_TIMEOUT_S)
+    except StorageError as error:
+        return [Finding("verification", False, f"backups.verify_dsn: {error}")]
+    try:
+        return [await _may_verify(connection, backups.folder), await _scratch(connection)]
+    finally:
+        await connection.close()
+
+
+async def _may_verify(connection: Connection, folder: Path) -> Finding:
+    try:
+        await scratch.require_right(connection)
+        backup = open_backup(newest(folder))
+        await room.require_for_database(connection, backup.manifest)
+    except StorageError as error:
+        return Finding("verification", False, str(error))
+    return Finding("verification", True, f"{connection.info.user} may make a database of {backup.path.name}")
+
+
+async def _scratch(connection: Connection) -> Finding:
+    found = await scratch.found(connection)
+    left = [str(database) for database in found if not database.in_use]
+    said = f"{', '.join(left)}: the next verification drops those that it made" if left else "nothing"
+    return Finding("left by verifications", not left, said)
+
+
+async def _ahead(connection: Connection, flavour: Flavour | None, months_ahead: int) -> Finding:
+    if flavour is not Flavour.NATIVE:
+        return Finding("room ahead", True, "chunks make themselves")
+    with translated():
+        cursor = await connection.execute(sql("schema/months_ahead"))
+        row = await cursor.fetchone()
+    ahead = 0 if row is None else int(row[0])
+    if not ahead and not await job_runs.latest(connection):
+        return Finding("room ahead", None, "no server has made any yet")
+    return Finding("room ahead", ahead >= months_ahead, f"{ahead} months of {months_ahead}")
+
+
+async def _jobs(connection: Connection) -> Finding:
+    runs = await job_runs.latest(connection)
+    failed = [f"{run.job}: {run.detail}" for run in runs.values() if run.ok is False]
+    if not runs:
+        return Finding("jobs", None, "none has ever run here: no server has led yet")
+    return Finding("jobs", not failed, "; ".join(failed) or f"{len(runs)} ran, none failed at its latest run")
+
+
+async def _log(connection: Connection) -> Finding:
+    waiting = await backlog(connection)
+    # More than a day's worth at one entry a second: nobody refreshes.
+    return Finding("rollups", waiting < 100_000, f"{waiting} entries of the log wait")
+
+
+async def _disk(connection: Connection) -> Finding:
+    with translated():
+        cursor = await connection.execute(sql("schema/growth"))
+        row = await cursor.fetchone()
+    assert row is not None
+    size, per_day, local, directory = row
+    said = f"{size / 1e9:.2f} GB, {per_day / 1e9:.3f} GB more a day"
+    if not local or directory is None:
+        return Finding("disk", None, f"{said}; what is left cannot be seen from here (another machine, or no right to)")
+    try:
+        usage = shutil.disk_usage(_reachable(Path(directory)))
+    except OSError as error:
+        return Finding("disk", None, f"{said}; {directory}: {error.strerror}")
+    days = usage.free / per_day if per_day > 0 else float("inf")
+    ok = usage.free > _LEAST_SHARE * usage.total and days > _LEAST_DAYS
+    lasts = f", enough for {days:,.0f} days" if per_day > 0 else ""
+    return Finding("disk", ok, f"{said}; {usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free{lasts}")
+
+
+def _reachable(directory: Path) -> Path:
+    # The data directory itself is closed to others; the one above it lies on the same disk, unless somebody mounted.
+    return next(p for p in (directory, *directory.parents) if p.exists())
