@@ -26,29 +26,37 @@ def this_server() -> str:
 
 async def run(job: Job, context: Context) -> Outcome:
     """Runs it, unless it runs already. Raises StorageError only where not even that can be recorded."""
-    connection = await context.pools.background.open(patient=True)
+    pool = context.pools.background
+    connection = await pool.open(patient=True)
     try:
         run_id = await job_runs.begin(connection, job.name, this_server())
         if run_id is None:
             return Outcome(None, "it runs already, elsewhere")
-        try:
-            outcome = Outcome(True, await job.work(context, connection))
-        except StorageError as error:
-            outcome = Outcome(False, str(error))
-        except Exception as error:
-            # A bug of ours: on record, and loud. What is cancelled leaves its run open: whoever runs it next says so.
-            await _record(context, connection, job, run_id, Outcome(False, f"{type(error).__name__}: {error}"))
-            raise
-        await _record(context, connection, job, run_id, outcome)
-        return outcome
+        outcome, bug = await _outcome(job, context, connection)
+        # What broke the connection is to be told all the same.
+        broken = connection.closed
+        if not broken:
+            await _record(connection, job, run_id, outcome)
     finally:
-        await context.pools.background.close(connection)
+        # Before another is asked for: this one may be the last that the pool gives.
+        await pool.close(connection)
+    if broken:
+        async with pool.connection() as another:
+            await _record(another, job, run_id, outcome)
+    if bug is not None:
+        raise bug
+    return outcome
 
 
-async def _record(context: Context, connection: Connection, job: Job, run_id: int, outcome: Outcome) -> None:
-    if not connection.closed:
-        await job_runs.finish(connection, run_id, job.name, ok=outcome.ok is True, detail=outcome.detail)
-        return
-    # What broke the connection is to be told all the same.
-    async with context.pools.background.connection() as another:
-        await job_runs.finish(another, run_id, job.name, ok=outcome.ok is True, detail=outcome.detail)
+async def _outcome(job: Job, context: Context, connection: Connection) -> tuple[Outcome, Exception | None]:
+    """What is cancelled leaves its run open: whoever runs it next says so."""
+    try:
+        return Outcome(True, await job.work(context, connection)), None
+    except StorageError as error:
+        return Outcome(False, str(error)), None
+    except Exception as error:  # noqa: BLE001 -- the caller raises it, when it is on record
+        return Outcome(False, f"{type(error).__name__}: {error}"), error
+
+
+async def _record(connection: Connection, job: Job, run_id: int, outcome: Outcome) -> None:
+    await job_runs.finish(connection, run_id, job.name, ok=outcome.ok is True, detail=outcome.detail)

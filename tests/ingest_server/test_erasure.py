@@ -228,6 +228,36 @@ async def test_a_scope_that_names_nothing_is_refused(every_database: Database, s
             await erasing.survey(connection, scope)
 
 
+async def test_a_months_readings_go_by_themselves(any_database: Database) -> None:
+    """What was removed before an interruption stays removed, and counts; other months' rollups do not wait for all."""
+    january, february, march = (-310 * 1440, -280 * 1440, -250 * 1440)
+    await settle(any_database, batch(january, january + 1, february, march, 0))
+    (series_id,) = series_ids(any_database)
+    async with connected(any_database) as holder, connected(any_database) as connection:
+        erasure_id, _ = await erasing.request(holder, between(january, 0), reason="asked for", by="test")
+        async with transaction(holder):
+            await holder.execute(
+                "SELECT FROM iot_service.sensor_readings WHERE series_id = %s AND recorded_at = %s FOR UPDATE",
+                (series_id, at(february)),
+            )
+            task = asyncio.create_task(erasing.carry_out(connection, erasure_id))
+            await until_waiting_for_a_lock(any_database)
+            assert values(any_database) == [february, march, 0]
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        (told,) = await erasing.listed(holder)
+        assert (told.readings, told.done_at) == (2, None)
+        await refresh_all(holder)
+        assert stored(any_database, [series_id]) == brute_force(any_database, [series_id], "UTC")
+        assert await erasing.carry_out(holder, erasure_id) == 2
+        (told,) = await erasing.listed(holder)
+        assert (told.readings, told.done_at is not None) == (4, True)
+        await refresh_all(holder)
+    assert values(any_database) == [0]
+    assert stored(any_database, [series_id]) == brute_force(any_database, [series_id], "UTC")
+
+
 async def test_an_interrupted_erasure_is_finished_later(any_database: Database) -> None:
     """Between its transactions: the rule is in force, the latest values are right, the rows are still there."""
     await settle(any_database, batch(-20, -10, 0))

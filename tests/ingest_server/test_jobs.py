@@ -33,8 +33,10 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def jobs_on(database: Database) -> AsyncIterator[Context]:
-    config = IngestConfig.model_validate({"database": {"dsn": database.dsn}})
+async def jobs_on(database: Database, background: int = 4) -> AsyncIterator[Context]:
+    """background: connections at once."""
+    options = {"dsn": database.dsn, "background": {"max_connections": background}}
+    config = IngestConfig.model_validate({"database": options})
     pools = pools_of(config.database)
     try:
         async with pools.background.connection() as connection:
@@ -105,7 +107,11 @@ async def test_a_run_whose_connection_breaks_is_on_record(any_database: Database
             await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         raise StorageUnavailable("it went away")
 
-    async with jobs_on(any_database) as context:
+    async with jobs_on(any_database) as context, jobs_on(any_database, background=2) as narrow:
+        # The leader keeps one of the two.
+        async with narrow.pools.background.connection():
+            assert (await run(job(work, "narrow"), narrow)).ok is False
+        any_database.query("DELETE FROM iot_service.job_runs")
         assert (await run(job(work), context)).ok is False
         assert runs(any_database) == [("test", False, "it went away")]
 

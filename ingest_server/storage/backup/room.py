@@ -10,7 +10,8 @@ from pathlib import Path
 from ingest_server.storage.backup.errors import BackupError, NotWritten, TargetRefused
 from ingest_server.storage.backup.folder import newest
 from ingest_server.storage.backup.manifest import Manifest, read_manifest
-from ingest_server.storage.connection import Connection, sql, translated
+from ingest_server.storage.connection import Connection
+from ingest_server.storage.disk import disk_of_server
 
 LEAST_IN_BACKUP = 2
 """Bytes of a reading in a backup, compressed: 6.3 where values go by steps of 1/100 (docs/performance.md)."""
@@ -47,10 +48,10 @@ def _each(directory: Path) -> tuple[float, str]:
 
 async def require_for_database(connection: Connection, manifest: Manifest) -> None:
     """Raises TargetRefused where a database made of the backup does not fit onto the server's disk."""
-    needed, free = needed_for_database(manifest), await free_of_server(connection)
-    if free is not None and needed > free:
+    needed, disk = needed_for_database(manifest), await disk_of_server(connection)
+    if disk is not None and needed > disk.free:
         raise TargetRefused(
-            f"a database of {manifest.readings:,} readings needs some {_mb(needed)}, and {_mb(free)} are free"
+            f"a database of {manifest.readings:,} readings needs some {_mb(needed)}, and {_mb(disk.free)} are free"
             " where this server keeps its data: make room, or name another server"
         )
 
@@ -58,22 +59,6 @@ async def require_for_database(connection: Connection, manifest: Manifest) -> No
 def needed_for_database(manifest: Manifest) -> int:
     """Bytes that making a database of a backup takes."""
     return manifest.readings * IN_DATABASE
-
-
-async def free_of_server(connection: Connection) -> int | None:
-    """Bytes that are free where the server keeps its data; None where that cannot be seen from here."""
-    with translated():
-        cursor = await connection.execute(sql("backup/data_directory"))
-        row = await cursor.fetchone()
-    assert row is not None
-    is_here, directory = row
-    if not is_here or directory is None:
-        return None
-    try:
-        # Of the folder itself: the one above it may lie on another disk.
-        return shutil.disk_usage(directory).free
-    except OSError:
-        return None
 
 
 def _mb(size: int) -> str:

@@ -146,23 +146,30 @@ async def _erase_rows(connection: Connection, erasure_id: UUID) -> int:
         row = await cursor.fetchone()
         if row is not None and row[0]:
             await connection.execute(sql("erasure/restore_latest"), {"series_ids": row[0]})
+    removed = await _erase_readings(connection, erasure_id)
     async with transaction(connection):
-        await lock_rollups(connection)
-        # A site's years take as long as they take: cut off, it would begin anew each time.
-        await connection.execute("SET LOCAL statement_timeout = 0")
-        # By default TimescaleDB decompresses no more than 100,000 readings for one statement, and fails.
-        await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
-        removed = await _erase_readings(connection, erasure_id)
-        for table in await _archived(connection):
-            removed += await _erase_archived(connection, table, erasure_id)
+        await _begin_long(connection)
+        apart = sum([await _erase_archived(connection, table, erasure_id) for table in await _archived(connection)])
         before_horizon = composed.SQL(sql("erasure/erase_before_horizon").decode()).format(**await _rollups(connection))
         await connection.execute(before_horizon, this)
         await lock_patterns(connection)
         await connection.execute(sql("erasure/erase_patterns"), this)
-        await connection.execute(
-            "UPDATE iot_service.erasures SET readings = readings + %s WHERE erasure_id = %s", (removed, erasure_id)
-        )
-    return removed
+        await _count(connection, erasure_id, apart)
+    return removed + apart
+
+
+async def _begin_long(connection: Connection) -> None:
+    await lock_rollups(connection)
+    # A month of a site takes as long as it takes: cut off, it would begin anew each time.
+    await connection.execute("SET LOCAL statement_timeout = 0")
+    # By default TimescaleDB decompresses no more than 100,000 readings for one statement, and fails.
+    await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
+
+
+async def _count(connection: Connection, erasure_id: UUID, removed: int) -> None:
+    await connection.execute(
+        "UPDATE iot_service.erasures SET readings = readings + %s WHERE erasure_id = %s", (removed, erasure_id)
+    )
 
 
 async def _erase_quarantined(connection: Connection, erasure_id: UUID) -> None:
@@ -177,18 +184,23 @@ async def _erase_quarantined(connection: Connection, erasure_id: UUID) -> None:
 
 
 async def _erase_readings(connection: Connection, erasure_id: UUID) -> int:
-    """Out of the table; how many."""
+    """Out of the table; how many. Each month in a transaction of its own: rollups of all others wait for it."""
     removed = 0
-    cursor = await connection.execute(sql("erasure/erase_spans"), {"erasure_id": erasure_id})
-    for series_ids, from_at, to_at in await cursor.fetchall():
-        cursor = await connection.execute(
-            sql("erasure/erase_readings"),
-            {"series_ids": series_ids, "from_at": from_at, "to_at": to_at},
-            # A plan for any span would look into every month, and decompress every chunk.
-            prepare=False,
-        )
-        row = await cursor.fetchone()
-        assert row is not None
+    with translated():
+        cursor = await connection.execute(sql("erasure/erase_spans"), {"erasure_id": erasure_id})
+        spans = await cursor.fetchall()
+    for series_ids, from_at, to_at in spans:
+        async with transaction(connection):
+            await _begin_long(connection)
+            cursor = await connection.execute(
+                sql("erasure/erase_readings"),
+                {"series_ids": series_ids, "from_at": from_at, "to_at": to_at},
+                # A plan for any span would look into every month, and decompress every chunk.
+                prepare=False,
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            await _count(connection, erasure_id, row[0])
         removed += int(row[0])
     return removed
 

@@ -1,6 +1,5 @@
 """What an operator wants to know before it hurts: drift, rights, room ahead, failed jobs, disk left, verification."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from ingest_server.storage.backup import room, scratch
 from ingest_server.storage.backup.folder import newest
 from ingest_server.storage.backup.loading import open_backup
 from ingest_server.storage.connection import Connection, connect, sql, translated
+from ingest_server.storage.disk import disk_of_server
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.keeping import job_runs, timescaledb
 from ingest_server.storage.keeping.rollups import backlog
@@ -136,20 +136,12 @@ async def _disk(connection: Connection) -> Finding:
         cursor = await connection.execute(sql("schema/growth"))
         row = await cursor.fetchone()
     assert row is not None
-    size, per_day, local, directory = row
+    size, per_day = row
     said = f"{size / 1e9:.2f} GB, {per_day / 1e9:.3f} GB more a day"
-    if not local or directory is None:
+    disk = await disk_of_server(connection)
+    if disk is None:
         return Finding("disk", None, f"{said}; what is left cannot be seen from here (another machine, or no right to)")
-    try:
-        usage = shutil.disk_usage(_reachable(Path(directory)))
-    except OSError as error:
-        return Finding("disk", None, f"{said}; {directory}: {error.strerror}")
-    days = usage.free / per_day if per_day > 0 else float("inf")
-    ok = usage.free > _LEAST_SHARE * usage.total and days > _LEAST_DAYS
+    days = disk.free / per_day if per_day > 0 else float("inf")
+    ok = disk.free > _LEAST_SHARE * disk.total and days > _LEAST_DAYS
     lasts = f", enough for {days:,.0f} days" if per_day > 0 else ""
-    return Finding("disk", ok, f"{said}; {usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free{lasts}")
-
-
-def _reachable(directory: Path) -> Path:
-    # The data directory itself is closed to others; the one above it lies on the same disk, unless somebody mounted.
-    return next(p for p in (directory, *directory.parents) if p.exists())
+    return Finding("disk", ok, f"{said}; {disk.free / 1e9:.1f} GB of {disk.total / 1e9:.1f} GB are free{lasts}")

@@ -19,6 +19,7 @@ from ingest_server.storage.backup.loading import check_files, open_backup
 from ingest_server.storage.backup.progress import Progress
 from ingest_server.storage.backup.verifying import verify_backup
 from ingest_server.storage.connection import connect
+from ingest_server.storage.disk import disk_of_server
 from tests.ingest_server.backup.conftest import UNWATCHED, content, forge, made, restored
 from tests.ingest_server.backup.test_faults import one_line, scratch_databases
 from tests.ingest_server.command_line import run as command
@@ -142,7 +143,7 @@ async def test_a_role_that_may_not_know_where_the_data_lie_is_let_try(
             for dsn, known in ((history.dsn, True), (history.dsn.replace("user=postgres", "user=modest"), False)):
                 connection = await connect(dsn, "test", 30)
                 try:
-                    assert (await room.free_of_server(connection) is not None) is known
+                    assert (await disk_of_server(connection) is not None) is known
                 finally:
                     await connection.close()
         finally:
