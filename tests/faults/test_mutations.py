@@ -31,9 +31,8 @@ NEVER_S = 30.0
 _ORDINARY = {
     "gateway": "tests/gateway/test_*.py",
     "ingest_server": "tests/ingest_server",
-    "ingest_server/storage": "tests/ingest_server",
 }
-"""The tests beside a folder's code. (`gateway.link` and `gateway.spool` import nothing of what imports them.)"""
+"""The tests beside a package's code. (`gateway.link` and `gateway.spool` import nothing of what imports them.)"""
 
 _IMPORTED = "import gateway, ingest_server; print(gateway.__file__, ingest_server.__file__)"
 
@@ -79,7 +78,7 @@ def run(tree: Path, *arguments: str, **environment: str) -> subprocess.Completed
 
 
 def ordinary_tests(tree: Path, mutation: Mutation) -> list[str]:
-    patterns = {_ORDINARY[str(Path(edit.file).parent)] for edit in mutation.edits}
+    patterns = {_ORDINARY[Path(edit.file).parts[0]] for edit in mutation.edits}
     return sorted(str(found.relative_to(tree)) for pattern in patterns for found in tree.glob(pattern))
 
 
