@@ -23,9 +23,9 @@ from ingest_server.jobs.schedule import Schedule
 from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.line.catalogue import CatalogueLimits
 from ingest_server.storage.line.group import Entry, write_group
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.line.rows import Rows
 from ingest_server.storage.line.writer import Writer, WriterOptions
-from ingest_server.storage.quarantine.bound import QuarantineBound
 
 GROUP = 2_000
 _SERIES = 1_000

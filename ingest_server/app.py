@@ -22,9 +22,9 @@ from ingest_server.storage.flavour import Flavour, choose
 from ingest_server.storage.keeping.timescaledb import require_direct_compress
 from ingest_server.storage.line.catalogue import CatalogueLimits, Describe
 from ingest_server.storage.line.ledger import ledger_id
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.line.writer import WriterOptions
 from ingest_server.storage.pools import Pool, Pools
-from ingest_server.storage.quarantine.bound import QuarantineBound
 from ingest_server.storage.registry.profiles import publish
 from ingest_server.storage.schema.migrations import require_current
 

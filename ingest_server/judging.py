@@ -11,8 +11,8 @@ from ingest_server.decoder import Bools, Columns, open_body
 from ingest_server.redaction import redacted
 from ingest_server.screening import AcceptedTime, rejected, screen, span_us
 from ingest_server.source import Delivery
-from ingest_server.storage.erasure.rules import Erased, forbidden
 from ingest_server.storage.line.catalogue import Table
+from ingest_server.storage.line.erased import Erased, forbidden
 from ingest_server.storage.line.group import ERASED, Entry, Rejection
 from ingest_server.storage.line.liveness import held_instances
 from ingest_server.storage.line.rows import Rows

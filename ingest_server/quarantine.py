@@ -14,8 +14,8 @@ from ingest_server.errors import BatchRejected
 from ingest_server.raw_frames import DecodedFrames, decode_frames
 from ingest_server.screening import AcceptedTime, screen, span_us
 from ingest_server.storage.erasure.quarantine import erase_entry
-from ingest_server.storage.erasure.rules import RulesChanged
 from ingest_server.storage.line.catalogue import Table
+from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import Rejection
 from ingest_server.storage.line.rows import Rows
 from ingest_server.storage.line.writer import Writer

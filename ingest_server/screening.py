@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from ingest_server.decoder import Bools, Columns, Int64s
-from ingest_server.storage.erasure.rules import forbidden
 from ingest_server.storage.line.catalogue import REFUSED, Table
+from ingest_server.storage.line.erased import forbidden
 from ingest_server.storage.line.group import ERASED, Rejection
 from ingest_server.storage.line.rows import Rows
 

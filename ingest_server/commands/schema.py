@@ -11,8 +11,8 @@ from ingest_server.commands import backup
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, refuse, show_json, show_table
 from ingest_server.config import IngestConfig, StorageOptions
 from ingest_server.storage.flavour import Wanted
-from ingest_server.storage.schema.inspection import Backups
-from ingest_server.storage.schema.inspection import check as inspect
+from ingest_server.storage.inspection import Backups
+from ingest_server.storage.inspection import check as inspect
 from ingest_server.storage.schema.migrations import migrate as apply
 from ingest_server.storage.schema.migrations import status as read_status
 

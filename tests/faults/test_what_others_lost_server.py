@@ -24,7 +24,7 @@ from gateway.link.wire import Gap
 from ingest_server.config import IngestConfig
 from ingest_server.counters import Counters
 from ingest_server.source import MqttSource
-from ingest_server.storage.quarantine.bound import QuarantineBound
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from tests.golden.wire import independent
 from tests.ingest_server.conftest import config, configuration, peer_of, serving
 from tests.ingest_server.line import (

@@ -22,9 +22,9 @@ from ingest_server.source import MqttSource
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.line.catalogue import CatalogueLimits
 from ingest_server.storage.line.ledger import Books, ledger_id, read_books
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.line.writer import Writer, WriterOptions
 from ingest_server.storage.pools import Pool, PoolOptions
-from ingest_server.storage.quarantine.bound import QuarantineBound
 from tests.peers.postgres import Database
 
 PATIENCE_S = 20.0

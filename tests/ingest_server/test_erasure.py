@@ -16,8 +16,8 @@ from ingest_server.storage.connection import transaction
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.erasure import journal as erasure_journal
 from ingest_server.storage.erasure.erasing import Scope
-from ingest_server.storage.erasure.rules import RulesChanged
 from ingest_server.storage.keeping.rollups import lock_rollups, refresh_all
+from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import copy_rows
 from ingest_server.storage.line.rows import Rows
 from ingest_server.storage.registry import places

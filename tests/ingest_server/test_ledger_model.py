@@ -30,8 +30,8 @@ from ingest_server.pipeline import Pipeline
 from ingest_server.receipts import Receipts
 from ingest_server.storage import connection as connection_module
 from ingest_server.storage.line import liveness
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.line.writer import Writer
-from ingest_server.storage.quarantine.bound import QuarantineBound
 from tests.ingest_server.interleaving import Fault, Interleaving, Stepped
 from tests.ingest_server.line import (
     NOW_US,

@@ -20,8 +20,8 @@ from ingest_server.quarantine import Replayed, describe, replay, times_us
 from ingest_server.screening import AcceptedTime
 from ingest_server.storage.line import liveness
 from ingest_server.storage.line.catalogue import CatalogueLimits
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.quarantine import entries
-from ingest_server.storage.quarantine.bound import QuarantineBound
 from ingest_server.storage.quarantine.entries import Filter
 from ingest_server.storage.queries import fleet
 from tests.golden.wire import independent

@@ -16,9 +16,9 @@ from device_drivers.reading import Series
 from ingest_server.decoder import Int64s
 from ingest_server.storage.connection import Connection, connect, transaction
 from ingest_server.storage.erasure import erasing
-from ingest_server.storage.erasure.rules import RulesChanged
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.keeping.rollups import refresh, refresh_all, refreshes
+from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import copy_rows
 from ingest_server.storage.line.rollup_log import COPY_LOG, log_bytes
 from ingest_server.storage.line.rows import HEADER, TRAILER, Rows

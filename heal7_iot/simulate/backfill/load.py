@@ -23,13 +23,13 @@ from heal7_iot.simulate.backfill.plan import Backfill
 from heal7_iot.simulate.errors import CannotSimulate
 from ingest_server.app import describe_from
 from ingest_server.storage.connection import connect
-from ingest_server.storage.erasure.rules import RulesChanged
 from ingest_server.storage.keeping.rollups import refreshes
 from ingest_server.storage.line.catalogue import Catalogue, CatalogueLimits
+from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import Entry, write_group
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.line.rows import Rows
 from ingest_server.storage.line.writer import Writer, partitions_of
-from ingest_server.storage.quarantine.bound import QuarantineBound
 from ingest_server.storage.queries import history
 from ingest_server.storage.registry import places
 from ingest_server.storage.schema.migrations import require_current

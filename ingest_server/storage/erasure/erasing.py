@@ -9,10 +9,10 @@ from psycopg import sql as composed
 
 from ingest_server.storage.connection import Connection, session_lock, sql, transaction, translated
 from ingest_server.storage.erasure.quarantine import erase_entry
-from ingest_server.storage.erasure.rules import ERASURE_LOCK, Erased
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.keeping.patterns import lock_patterns
 from ingest_server.storage.keeping.rollups import lock_rollups
+from ingest_server.storage.line.erased import ERASURE_LOCK, Erased
 from ingest_server.storage.registry.places import NoSuchThing
 
 _CARRYING_OUT = 0x48454107 << 32

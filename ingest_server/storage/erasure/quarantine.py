@@ -7,7 +7,7 @@ from gateway.link.errors import WireError
 from ingest_server.decoder import Columns, open_body
 from ingest_server.redaction import redacted
 from ingest_server.storage.connection import Connection, sql, transaction
-from ingest_server.storage.erasure.rules import Erased, forbidden
+from ingest_server.storage.line.erased import Erased, forbidden
 from ingest_server.storage.line.group import ERASED, Rejection, tell_dropped
 from ingest_server.storage.quarantine.entries import held, read_entry
 

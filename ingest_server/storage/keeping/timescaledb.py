@@ -6,7 +6,6 @@ Nothing outside of raw retention is ever refreshed: an aggregate that looks at d
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ingest_server.decoder import Int64s
 from ingest_server.errors import SchemaError
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 
@@ -68,23 +67,6 @@ _POLICIES = (
     _retention("sensor_readings"),
     _retention("rollup_1m"),
 )
-
-
-class HypertableChunks:
-    """A hypertable makes room by itself."""
-
-    def __init__(self, *, direct_compress: bool = False) -> None:
-        self._direct_compress = direct_compress
-
-    async def ensure(self, connection: Connection, times_us: Int64s) -> None:
-        del connection, times_us
-
-    async def prepare(self, connection: Connection) -> None:
-        if self._direct_compress:
-            await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
-
-    def forget(self) -> None:
-        pass
 
 
 async def require_direct_compress(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from gateway.link.wire import decode_series
 from ingest_server.decoder import Int32s
 from ingest_server.errors import BatchRejected, OtherLedger, StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.erasure.rules import Erased, Interval
+from ingest_server.storage.line.erased import Erased, Interval
 from ingest_server.storage.line.ledger import LedgerMark, ledger_mark
 
 REFUSED = -1

@@ -16,12 +16,12 @@ from gateway.link.wire import Envelope, Gap
 from ingest_server.errors import StorageError
 from ingest_server.storage.arrays import float8s, int4s, int8s
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.erasure.rules import require_rules
+from ingest_server.storage.line.erased import require_rules
 from ingest_server.storage.line.partitions import Partitions
+from ingest_server.storage.line.quarantine_bound import Candidate, QuarantineBound, keep
 from ingest_server.storage.line.rollup_log import COPY_LOG, log_bytes
 from ingest_server.storage.line.rows import COPY, Rows
 from ingest_server.storage.multirange import from_multirange, to_text
-from ingest_server.storage.quarantine.bound import Candidate, QuarantineBound, keep
 
 Key = tuple[int, int]
 """(gateway_id, epoch): one row of the ledger."""

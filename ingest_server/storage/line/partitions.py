@@ -126,3 +126,20 @@ async def _is_attached(connection: Connection, month: Month) -> bool:
     )
     row = await cursor.fetchone()
     return row is not None and bool(row[0])
+
+
+class HypertableChunks:
+    """A hypertable makes room by itself."""
+
+    def __init__(self, *, direct_compress: bool = False) -> None:
+        self._direct_compress = direct_compress
+
+    async def ensure(self, connection: Connection, times_us: Int64s) -> None:
+        del connection, times_us
+
+    async def prepare(self, connection: Connection) -> None:
+        if self._direct_compress:
+            await connection.execute("SET LOCAL timescaledb.enable_direct_compress_copy = on")
+
+    def forget(self) -> None:
+        pass

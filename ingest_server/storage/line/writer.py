@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from ingest_server.errors import StorageUnavailable
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.flavour import Flavour, recorded
-from ingest_server.storage.keeping.timescaledb import HypertableChunks
 from ingest_server.storage.line.catalogue import Catalogue, CatalogueLimits, Describe
-from ingest_server.storage.line.partitions import NativePartitions, Partitions
+from ingest_server.storage.line.partitions import HypertableChunks, NativePartitions, Partitions
+from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.pools import Pool
-from ingest_server.storage.quarantine.bound import QuarantineBound
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""What could not be entered: kept with its bytes, bounded, replayed."""
+"""Looking at what could not be entered, replaying it, discarding it."""

@@ -193,7 +193,7 @@ async def prune_replayed(connection: Connection, after_days: float) -> int:
     for gateway in gateways:
         async with transaction(connection):
             # As the group transaction that makes room does: both delete the same rows.
-            await connection.execute(sql("quarantine/lock_quarantine"), {"gateways": [gateway]})
+            await connection.execute(sql("line/lock_quarantine"), {"gateways": [gateway]})
             cursor = await connection.execute(
                 sql("quarantine/prune_replayed"), {"gateway_id": gateway, "days": after_days}
             )

@@ -1,1 +1,1 @@
-"""How the schema comes to be, and what is wrong with it."""
+"""How the schema comes to be, and what has changed of it since."""

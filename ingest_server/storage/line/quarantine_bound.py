@@ -58,7 +58,7 @@ async def keep(connection: Connection, candidates: Sequence[Candidate], bound: Q
     for candidate, entered in zip(candidates, kept, strict=True):
         if entered:
             await connection.execute(
-                sql("quarantine/insert_quarantine"),
+                sql("line/insert_quarantine"),
                 {
                     "gateway_id": candidate.gateway_id,
                     "epoch": candidate.epoch,
@@ -79,8 +79,8 @@ async def _make_room(
 ) -> dict[int, _Room]:
     gateways = sorted({c.gateway_id for c in candidates})
     # Workers take turns at one gateway: two that count at once would both find the last place free.
-    await connection.execute(sql("quarantine/lock_quarantine"), {"gateways": gateways})
-    cursor = await connection.execute(sql("quarantine/quarantine_usage"), {"gateways": gateways})
+    await connection.execute(sql("line/lock_quarantine"), {"gateways": gateways})
+    cursor = await connection.execute(sql("line/quarantine_usage"), {"gateways": gateways})
     rooms = {}
     for gateway, entries, size, replayed in await cursor.fetchall():
         room = _Room(bound.entries - entries, bound.bytes - size)
@@ -88,7 +88,7 @@ async def _make_room(
         want = _Room(len(own) - room.entries, sum(len(c.payload) for c in own) - room.bytes)
         if replayed and (want.entries > 0 or want.bytes > 0):
             cursor = await connection.execute(
-                sql("quarantine/free_replayed"), {"gateway_id": gateway, "entries": want.entries, "bytes": want.bytes}
+                sql("line/free_replayed"), {"gateway_id": gateway, "entries": want.entries, "bytes": want.bytes}
             )
             freed = await cursor.fetchall()
             room = _Room(room.entries + len(freed), room.bytes + sum(n for (n,) in freed))

@@ -32,12 +32,12 @@ class Erased:
     async def follow(self, connection: Connection) -> bool:
         """Reads them anew where an erasure has come into force since; whether one has."""
         with translated():
-            cursor = await connection.execute(sql("erasure/erasures_in_force"))
+            cursor = await connection.execute(sql("line/erasures_in_force"))
             row = await cursor.fetchone()
             assert row is not None
             if row[0] == self.number:
                 return False
-            cursor = await connection.execute(sql("erasure/read_erased"))
+            cursor = await connection.execute(sql("line/read_erased"))
             self._intervals = {}
             for site, device, from_us, to_us in await cursor.fetchall():
                 interval = (-_EVER if from_us is None else from_us, _EVER if to_us is None else to_us)
@@ -80,7 +80,7 @@ async def require_rules(connection: Connection, number: int) -> None:
     """
     await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ERASURE_LOCK,))
     # A statement of its own: it sees what was committed while the one before waited.
-    cursor = await connection.execute(sql("erasure/erasures_in_force"))
+    cursor = await connection.execute(sql("line/erasures_in_force"))
     row = await cursor.fetchone()
     assert row is not None
     if row[0] != number:

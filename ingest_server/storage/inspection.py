@@ -66,9 +66,9 @@ async def _drift(connection: Connection) -> Finding:
 
 async def _rights(connection: Connection) -> Finding:
     with translated():
-        cursor = await connection.execute(sql("schema/missing_rights"))
+        cursor = await connection.execute(sql("missing_rights"))
         rows = await cursor.fetchall()
-        owner = await connection.execute(sql("schema/is_owner"))
+        owner = await connection.execute(sql("is_owner"))
         row = await owner.fetchone()
     assert row is not None
     missing = [f"{role} lacks {right} on {relation}: {grant}" for role, right, relation, grant in rows]
@@ -109,7 +109,7 @@ async def _ahead(connection: Connection, flavour: Flavour | None, months_ahead: 
     if flavour is not Flavour.NATIVE:
         return Finding("room ahead", True, "chunks make themselves")
     with translated():
-        cursor = await connection.execute(sql("schema/months_ahead"))
+        cursor = await connection.execute(sql("months_ahead"))
         row = await cursor.fetchone()
     ahead = 0 if row is None else int(row[0])
     if not ahead and not await job_runs.latest(connection):
@@ -133,7 +133,7 @@ async def _log(connection: Connection) -> Finding:
 
 async def _disk(connection: Connection) -> Finding:
     with translated():
-        cursor = await connection.execute(sql("schema/growth"))
+        cursor = await connection.execute(sql("growth"))
         row = await cursor.fetchone()
     assert row is not None
     size, per_day = row
