@@ -13,6 +13,9 @@ from uuid import UUID
 
 from ingest_server.storage.erasure.erasing import Erasure, Interval
 
+VERSION = 1
+"""Of a line. Whoever reads a later one says so, rather than to enforce a part of it."""
+
 
 class JournalError(ValueError):
     """A line of the journal is not what was written; the message names file and line."""
@@ -21,7 +24,11 @@ class JournalError(ValueError):
 def append(path: Path, erasure: Erasure, intervals: Sequence[Interval]) -> None:
     """Enters an erasure that is in force. Raises OSError; then it may not be in the journal."""
     told = asdict(erasure) | {"erasure_id": str(erasure.erasure_id)}
-    entry: dict[str, object] = {"erasure": told, "rules": [asdict(interval) for interval in intervals]}
+    entry: dict[str, object] = {
+        "version": VERSION,
+        "erasure": told,
+        "rules": [asdict(interval) for interval in intervals],
+    }
     line = json.dumps(entry | {"crc32": _crc32(entry)}, ensure_ascii=False).encode() + b"\n"
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -51,12 +58,13 @@ def read(path: Path) -> list[tuple[Erasure, list[Interval]]]:
 def _parsed(path: Path, number: int, line: bytes) -> tuple[Erasure, list[Interval]]:
     try:
         entry = json.loads(line)
-        checksum = entry.pop("crc32")
+        if entry.pop("crc32") != _crc32(entry):
+            raise ValueError("its checksum is not that of its content")
+        if entry["version"] != VERSION:
+            raise ValueError(f"it is of version {entry['version']}, and this heal7-iot knows {VERSION}")
         told = entry["erasure"]
         erasure = Erasure(**told | {"erasure_id": UUID(told["erasure_id"])})
         rules = [Interval(**rule) for rule in entry["rules"]]
-        if checksum != _crc32(entry):
-            raise ValueError("its checksum is not that of its content")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else error
         raise JournalError(

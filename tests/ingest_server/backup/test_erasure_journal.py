@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from ingest_server.storage.erasure import journal
 from ingest_server.storage.erasure.erasing import Erasure, Interval
 from ingest_server.storage.erasure.journal import JournalError, append, read
 
@@ -48,6 +49,15 @@ def test_a_line_that_was_torn_takes_no_other_with_it(tmp_path: Path) -> None:
         read(path)
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[1])
     assert read(path) == [(SECOND, RULES)]
+
+
+def test_a_line_of_a_later_version_is_not_guessed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "erasures.jsonl"
+    with monkeypatch.context() as later:
+        later.setattr(journal, "VERSION", 2)
+        append(path, FIRST, RULES)
+    with pytest.raises(JournalError, match=r"line 1: .*of version 2, and this heal7-iot knows 1"):
+        read(path)
 
 
 def test_a_journal_that_is_not_there_is_one_line(tmp_path: Path) -> None:
