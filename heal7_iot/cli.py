@@ -42,7 +42,7 @@ COMMANDS = {
     "devices": Command("ingest_server.commands.devices", "app", "ingest", "Devices: list, place, replace."),
     "sites": Command("ingest_server.commands.places", "sites", "ingest", "Sites and their time zones: list, set."),
     "zones": Command("ingest_server.commands.places", "zones", "ingest", "Zones of sites: list."),
-    "erase": Command("ingest_server.commands.erase", "app", "ingest", "Erase readings for good: run, list, resume."),
+    "erase": Command("ingest_server.commands.erase", "app", "ingest", "Erase readings: run, list, resume, enforce."),
     "audit": Command("ingest_server.commands.books", "audit", "ingest", "Account for every reading; exit 1 if not."),
     "quarantine": Command(
         "ingest_server.commands.quarantine",

@@ -23,6 +23,8 @@ from ingest_server.storage.schema.migrations import require_current
 EXIT_FAILED = 1
 EXIT_NOT_WRITTEN = 74
 """As EX_IOERR of sysexits.h."""
+EXIT_INTERRUPTED = 130
+"""As shells tell of a command that SIGINT ended."""
 _STATEMENT_TIMEOUT_S = 60.0
 
 Dsn = Annotated[
@@ -47,8 +49,12 @@ def on_database(
     *,
     current: bool = True,
     statement_timeout_s: float = _STATEMENT_TIMEOUT_S,
+    interrupted: str | None = None,
 ) -> _T:
-    """Runs `work` on a connection; a database that is away or outdated is one line on standard error, and exit 1."""
+    """Runs `work` on a connection; a database that is away or outdated is one line on standard error, and exit 1.
+
+    interrupted: what whoever presses Ctrl-C is to know.
+    """
 
     fault = dsn_fault(dsn)
     if fault is not None:
@@ -69,6 +75,9 @@ def on_database(
     except StorageError as error:
         typer.echo(f"database: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from error
+    except KeyboardInterrupt as error:
+        typer.echo("interrupted" if interrupted is None else f"interrupted: {interrupted}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from error
 
 
 def show_json(value: Any) -> None:
@@ -98,7 +107,12 @@ def _plain(value: object) -> object:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table for a person, or, where its words would not fit beside each other, an entry after the other."""
+    """A table for a person, or, where its words would not fit beside each other, an entry after the other.
+
+    A column that says nothing in any row is left out.
+    """
+    said = [n for n in range(len(columns)) if not rows or any(row[n] not in (None, "") for row in rows)]
+    columns, rows = [columns[n] for n in said], [[row[n] for n in said] for row in rows]
     cells = [["" if cell is None else f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in rows]
     table = Table(title=Text(title), title_justify="left")
     for column in columns:

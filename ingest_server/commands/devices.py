@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_rows
-from ingest_server.commands.moments import parsed, past
+from ingest_server.commands.moments import clock_of, parsed, past, shown
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.queries import fleet
 from ingest_server.storage.registry import places
@@ -47,15 +47,15 @@ def place(
         refuse(f"where is {device}? Name a zone, or say --away")
     at = parsed("--from", since)
 
-    async def work(connection: Connection) -> tuple[datetime, bool]:
+    async def work(connection: Connection) -> tuple[str, bool]:
         moment = await past(connection, "--from", site, at) or datetime.now(UTC)
         known = any((row["site"], row["zone"]) == (site, zone) for row in await fleet.list_zones(connection))
         await places.place(connection, site, name, zone, position, moment)
-        return moment, known
+        return shown(moment, await clock_of(connection, site)), known
 
     moment, known = on_database(dsn, work)
     where = "in no zone" if zone is None else f"in {zone}" + ("" if known else f", a new zone of {site},")
-    typer.echo(f"{device} is {where} since {moment:%Y-%m-%dT%H:%M:%SZ}")
+    typer.echo(f"{device} is {where} since {moment}")
 
 
 @app.command()
@@ -75,13 +75,13 @@ def replace(
     new = new.removeprefix(f"{site}/")
     moment_of = parsed("--at", at)
 
-    async def work(connection: Connection) -> datetime:
+    async def work(connection: Connection) -> str:
         moment = await past(connection, "--at", site, moment_of) or datetime.now(UTC)
         await places.replace(connection, site, old, new, moment)
-        return moment
+        return shown(moment, await clock_of(connection, site))
 
     moment = on_database(dsn, work)
-    typer.echo(f"{site}/{new} goes on with the history of {device} since {moment:%Y-%m-%dT%H:%M:%SZ}")
+    typer.echo(f"{site}/{new} goes on with the history of {device} since {moment}")
 
 
 def _split(device: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -24,17 +25,18 @@ from ingest_server.commands.database_option import (
     show_json,
     show_table,
 )
-from ingest_server.commands.moments import parsed, past
+from ingest_server.commands.moments import clock_of, parsed, past, shown
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.erasure import journal as erasure_journal
 from ingest_server.storage.erasure.erasing import Affected, Scope
-from ingest_server.storage.keeping.rollups import backlog, refreshes
 
 app = typer.Typer(no_args_is_help=True, help="Remove readings on request, for good.")
 
 _STATEMENT_TIMEOUT_S = 3_600.0
-# The rows of an erasure go in one transaction, years of them perhaps.
+# The rows of an erasure go a month at a time: all of a site's, perhaps.
+
+_UNFINISHED = "see `heal7-iot erase list`: what is not done there, `heal7-iot erase resume` finishes"
 
 _Journal = Annotated[
     Path | None,
@@ -82,18 +84,21 @@ def run_erasure(
     from_at, to_at = parsed("--from", since), parsed("--to", until)
     _require_writable(journal)
 
-    async def look(connection: Connection) -> tuple[Scope, list[Affected]]:
+    async def look(connection: Connection) -> tuple[Scope, list[Affected], ZoneInfo]:
+        clock = await clock_of(connection, site)
         begins = await past(connection, "--from", site, from_at)
         ends = await past(connection, "--to", site, to_at) or datetime.now(UTC)
         if begins is not None and begins >= ends:
-            refuse(f"--from {begins:%Y-%m-%dT%H:%M:%SZ} is not before --to {ends:%Y-%m-%dT%H:%M:%SZ}")
+            refuse(f"--from {shown(begins, clock)} is not before --to {shown(ends, clock)}")
         scope = Scope(site, zone, device, begins, ends)
-        return scope, await erasing.survey(connection, scope)
+        return scope, await erasing.survey(connection, scope), clock
 
-    scope, affected = on_database(dsn, look, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    scope, affected, clock = on_database(
+        dsn, look, statement_timeout_s=_STATEMENT_TIMEOUT_S, interrupted="nothing was erased"
+    )
     if not as_json:
-        rows = [(a.device, a.readings, _date(a.first), _date(a.last)) for a in affected]
-        typer.echo(f"to be erased: {scope}")
+        rows = [(a.device, a.readings, *(at and shown(at, clock) for at in (a.first, a.last))) for a in affected]
+        typer.echo(f"to be erased: {scope.told(clock)}")
         show_table("what is there of it", ["device", "readings", "first", "last"], rows)
     if not yes:
         _confirm(sum(a.readings for a in affected))
@@ -104,7 +109,7 @@ def run_erasure(
         done = await _carry_out(connection, [erasure_id], show_progress=not as_json)
         return erasure_id, rules, _Done(1, done, unwritten)
 
-    erasure_id, rules, done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    erasure_id, rules, done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S, interrupted=_UNFINISHED)
     if as_json:
         show_json(
             {
@@ -117,7 +122,9 @@ def run_erasure(
             }
         )
     else:
-        typer.echo(f"{done.readings:,} readings erased; what arrives of {scope} is dropped (erasure {erasure_id})")
+        typer.echo(
+            f"{done.readings:,} readings erased; what arrives of {scope.told(clock)} is dropped (erasure {erasure_id})"
+        )
     _end(done)
 
 
@@ -154,7 +161,7 @@ def resume(dsn: Dsn, journal: _Journal = None, as_json: AsJson = False) -> None:
         left = await erasing.unfinished(connection)
         return _Done(len(left), await _carry_out(connection, left, show_progress=not as_json), unwritten)
 
-    done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S, interrupted=_UNFINISHED)
     if as_json:
         show_json({"erasures": done.erasures, "readings": done.readings})
     elif done.erasures:
@@ -187,7 +194,7 @@ def enforce(
         left = await erasing.unfinished(connection)
         return _Done(len(enforced), await _carry_out(connection, left, show_progress=not as_json), None)
 
-    done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    done = on_database(dsn, work, statement_timeout_s=_STATEMENT_TIMEOUT_S, interrupted=_UNFINISHED)
     if as_json:
         show_json({"erasures": done.erasures, "readings": done.readings})
     else:
@@ -201,12 +208,14 @@ async def _carry_out(connection: Connection, erasures: list[UUID], *, show_progr
     bar = Progress(*columns, console=console, transient=True, disable=not (show_progress and console.is_terminal))
     with bar:
         removing = bar.add_task("erasing", total=len(erasures))
-        for erasure_id in erasures:
-            await erasing.carry_out(connection, erasure_id)
-            bar.advance(removing)
-        rollups = bar.add_task("rollups", total=await backlog(connection))
-        async for entries in refreshes(connection):
+        rollups = bar.add_task("rollups", total=None)
+
+        def refreshed(entries: int) -> None:
             bar.advance(rollups, entries)
+
+        for erasure_id in erasures:
+            await erasing.carry_out(connection, erasure_id, refreshed)
+            bar.advance(removing)
     return await erasing.removed_by(connection, erasures)
 
 
@@ -270,7 +279,3 @@ def _who() -> str:
     except (KeyError, OSError):  # an account that the system has no name for
         name = f"uid {os.getuid()}"
     return f"{name}@{socket.gethostname()}"
-
-
-def _date(at: datetime | None) -> str | None:
-    return None if at is None else f"{at:%Y-%m-%d %H:%M:%SZ}"

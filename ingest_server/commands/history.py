@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_json, show_table
-from ingest_server.commands.moments import parsed
+from ingest_server.commands.moments import clock_of, of_our_time, parsed, shown
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.queries import history
-from ingest_server.storage.registry.places import NoSuchThing
 
 app = typer.Typer(no_args_is_help=True, help="What was measured: latest values, a device's and a zone's history.")
 
@@ -23,8 +22,6 @@ To = Annotated[str | None, typer.Option("--to", help="As --from; itself not incl
 ReadingType = Annotated[str | None, typer.Option("--type", help="One quantity only, such as temperature.")]
 Most = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="About so many readings, the oldest first.")]
 
-_D = TypeVar("_D", date, datetime)
-_FIRST_YEAR, _LAST_YEAR = 1970, 2999
 _COLUMNS_UNSEEN = frozenset({"series_id", "causes", "device_id"})
 # Of a table for a person; programs get all of them.
 
@@ -42,9 +39,9 @@ def latest(
     async def work(connection: Connection) -> tuple[list[history.Latest], ZoneInfo]:
         if not device:
             await history.require_site(connection, site)
-            return await history.latest_of_site(connection, site), await _zone(connection, site)
+            return await history.latest_of_site(connection, site), await clock_of(connection, site)
         device_id = await history.device_named(connection, site, device)
-        return await history.latest_of_device(connection, device_id), await _zone(connection, site)
+        return await history.latest_of_device(connection, device_id), await clock_of(connection, site)
 
     found, zone = on_database(dsn, work)
     _show(f"latest of {name}", found, zone, as_json)
@@ -71,7 +68,7 @@ def raw(
 
     async def work(connection: Connection) -> tuple[history.Page, ZoneInfo]:
         device_id = await history.device_named(connection, site, device)
-        zone = await _zone(connection, site)
+        zone = await clock_of(connection, site)
         times = interval.within(zone)
         return await history.raw_of_device(connection, device_id, *times, reading_type=reading_type, most=most), zone
 
@@ -96,7 +93,7 @@ def hours(
 
     async def work(connection: Connection) -> tuple[list[history.Hour], ZoneInfo]:
         device_id = await history.device_named(connection, site, device)
-        zone = await _zone(connection, site)
+        zone = await clock_of(connection, site)
         return await history.hours_of_device(
             connection, device_id, *interval.within(zone), reading_type=reading_type
         ), zone
@@ -125,7 +122,7 @@ def days(
 
     async def work(connection: Connection) -> tuple[list[history.Day], ZoneInfo]:
         device_id = await history.device_named(connection, site, device)
-        zone = await _zone(connection, site)
+        zone = await clock_of(connection, site)
         until = last or datetime.now(zone).date()
         since = first or until - timedelta(days=29)
         return await history.days_of_device(connection, device_id, since, until, reading_type=reading_type), zone
@@ -160,7 +157,7 @@ def zone(
 
     async def work(connection: Connection) -> tuple[list[history.ZoneHour] | history.Page, ZoneInfo]:
         location_id = await history.zone_named(connection, site, of_site)
-        clock = await _zone(connection, site)
+        clock = await clock_of(connection, site)
         times = _midnights(wanted, clock) if interval is None else interval.within(clock)
         if each:
             found = await history.raw_of_zone(connection, location_id, *times, reading_type=reading_type, most=most)
@@ -178,16 +175,16 @@ class _Interval:
     """[from, to) as the command line has it; what it does not say is now, and so long before."""
 
     def __init__(self, begin: str | None, end: str | None, length: timedelta) -> None:
-        self._begin = _moment("--from", begin)
-        self._end = _moment("--to", end)
+        self._begin = parsed("--from", begin)
+        self._end = parsed("--to", end)
         self._length = length
 
     def within(self, zone: ZoneInfo) -> tuple[datetime, datetime]:
-        """By the clock of this zone, where an offset was not given. Raises NoSuchThing where nothing lies between."""
+        """By the clock of this zone, where an offset was not given; exit 2 where nothing lies between."""
         end = datetime.now(UTC) if self._end is None else _placed(self._end, zone)
         begin = end - self._length if self._begin is None else _placed(self._begin, zone)
         if begin >= end:
-            raise NoSuchThing(f"nothing lies between --from {begin.isoformat()} and --to {end.isoformat()}")
+            refuse(f"--from {shown(begin, zone)} is not before --to {shown(end, zone)}")
         return begin, end
 
 
@@ -202,23 +199,11 @@ def _midnights(day: date | None, zone: ZoneInfo) -> tuple[datetime, datetime]:
     return _placed(begin, zone), _placed(end, zone)
 
 
-def _moment(option: str, text: str | None) -> datetime | None:
-    at = parsed(option, text)
-    return None if at is None else _of_our_time(option, at)
-
-
 def _day(option: str, text: str | None) -> date | None:
     try:
-        return None if text is None else _of_our_time(option, date.fromisoformat(text))
+        return None if text is None else of_our_time(option, date.fromisoformat(text))
     except ValueError:
         refuse(f"{option}: {text!r} is no day: write e.g. 2026-11-21")
-
-
-def _of_our_time(option: str, at: _D) -> _D:
-    # A day before or after it, or by another clock, may be one that no calendar has.
-    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
-        refuse(f"{option}: nothing was measured in the year {at.year}")
-    return at
 
 
 def _parts(name: str, what: str) -> tuple[str, str]:
@@ -226,14 +211,6 @@ def _parts(name: str, what: str) -> tuple[str, str]:
     if not (site and slash and rest):
         refuse(f"{name!r} is wrong: write SITE/{what}, such as seoul-1/{'lobby-air' if what == 'DEVICE' else 'lobby'}")
     return site, rest
-
-
-async def _zone(connection: Connection, site: str) -> ZoneInfo:
-    name = await history.time_zone(connection, site) or "UTC"
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise NoSuchThing(f"this machine knows no time zone {name}: install tzdata") from error
 
 
 def _show_page(title: str, page: history.Page, zone: ZoneInfo, as_json: bool) -> None:
@@ -251,7 +228,11 @@ def _show(title: str, found: Sequence[Any], zone: ZoneInfo, as_json: bool) -> No
     if as_json:
         show_json(rows)
     elif rows:
-        columns = [column for column in rows[0] if column not in _COLUMNS_UNSEEN]
+        unseen = set(_COLUMNS_UNSEEN)
+        if all(row["channel"] == row["reading_type"] for row in rows):
+            # Nearly always: only a device with two probes of one quantity calls them otherwise.
+            unseen.add("channel")
+        columns = [column for column in rows[0] if column not in unseen]
         show_table(title, columns, [[_rounded(row[column]) for column in columns] for row in rows])
     else:
         typer.echo(f"no {title} at that time")

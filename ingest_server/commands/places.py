@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ingest_server.commands.database_option import AsJson, Dsn, on_database, show_rows
+from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_rows
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.queries import fleet
 from ingest_server.storage.registry import places
@@ -35,6 +35,9 @@ def set_site(
 
     Example: heal7-iot sites set seoul-1 --time-zone Asia/Seoul
     """
+
+    if not site or not site.isprintable() or "/" in site:
+        refuse(f"{site!r} is no site: it is the first part of what gateways are called, as in <site>/<gateway>")
 
     async def work(connection: Connection) -> tuple[bool, int]:
         # A site may be made ready before its first gateway speaks; a misspelt name looks the same.

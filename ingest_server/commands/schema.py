@@ -10,9 +10,11 @@ from gateway.link.config_file import EXIT_CONFIG, ConfigError, load_toml
 from ingest_server.commands import backup
 from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_database, refuse, show_json, show_table
 from ingest_server.config import IngestConfig, StorageOptions
+from ingest_server.storage.connection import Connection
 from ingest_server.storage.flavour import Wanted
-from ingest_server.storage.inspection import Backups
+from ingest_server.storage.inspection import Backups, Finding, rights
 from ingest_server.storage.inspection import check as inspect
+from ingest_server.storage.schema.migrations import Migration
 from ingest_server.storage.schema.migrations import migrate as apply
 from ingest_server.storage.schema.migrations import status as read_status
 
@@ -42,7 +44,12 @@ def migrate(
     """
     if to is not None and not yes:
         _confirm_steps_back(dsn, to)
-    done = on_database(dsn, lambda connection: apply(connection, to=to, wanted=flavour), current=False)
+
+    async def work(connection: Connection) -> tuple[list[Migration], Finding | None]:
+        done = await apply(connection, to=to, wanted=flavour)
+        return done, await rights(connection) if to is None else None
+
+    done, found = on_database(dsn, work, current=False)
     back = {m.version for m in done if to is not None and m.version > to}
     if as_json:
         rows = [{"version": m.version, "name": m.name, "back": m.version in back} for m in done]
@@ -51,7 +58,9 @@ def migrate(
     for step in done:
         typer.echo(f"{'took back' if step.version in back else 'applied'} {step.version:04d} {step.name}")
     if not done:
-        typer.echo("nothing to do: the schema is current" if to is None else f"nothing to do: the schema is at {to}")
+        typer.echo("no step was missing: the schema is current" if to is None else f"the schema is at {to} already")
+    if found is not None and not found.ok:
+        typer.echo(f"rights: {found.detail}", err=True)
 
 
 def _confirm_steps_back(dsn: str, to: int) -> None:

@@ -80,8 +80,9 @@ async def _retention(context: Context, connection: Connection) -> str:
 
 
 async def _erasures(_context: Context, connection: Connection) -> str:
-    removed = [await erasing.carry_out(connection, erasure_id) for erasure_id in await erasing.unfinished(connection)]
-    return f"{len(removed)} finished, {sum(removed)} readings removed"
+    worked_off: list[int] = []
+    removed = [await erasing.carry_out(connection, e, worked_off.append) for e in await erasing.unfinished(connection)]
+    return f"{len(removed)} finished, {sum(removed)} readings removed, {sum(worked_off)} entries of rollups worked off"
 
 
 async def _statistics(context: Context, connection: Connection) -> str:

@@ -42,7 +42,7 @@ async def check(connection: Connection, *, months_ahead: int, backups: Backups |
     flavour = await recorded(connection)
     found = [
         await _drift(connection),
-        await _rights(connection),
+        await rights(connection),
         await _ahead(connection, flavour, months_ahead),
         await _jobs(connection),
         await _log(connection),
@@ -64,17 +64,25 @@ async def _drift(connection: Connection) -> Finding:
     return Finding("drift", not changed, "; ".join(changed[:_NAMED]) + more or "as migrated")
 
 
-async def _rights(connection: Connection) -> Finding:
+async def rights(connection: Connection) -> Finding:
+    """What the three roles, and whoever asks, could not do that they are for; None: roles are not there at all."""
     with translated():
         cursor = await connection.execute(sql("missing_rights"))
         rows = await cursor.fetchall()
+        cursor = await connection.execute(sql("missing_roles"))
+        absent = [str(row[0]) for row in await cursor.fetchall()]
         owner = await connection.execute(sql("is_owner"))
         row = await owner.fetchone()
     assert row is not None
     missing = [f"{role} lacks {right} on {relation}: {grant}" for role, right, relation, grant in rows]
     if not row[0]:
         missing.append(f"{row[1]} does not own the schema: archiving wants database.background.dsn of one that does")
-    return Finding("rights", not missing, "; ".join(missing) or f"{row[1]} owns the schema, the roles have theirs")
+    if missing:
+        return Finding("rights", False, "; ".join(missing))
+    if absent:
+        make = "; ".join(f"CREATE ROLE {role}" for role in absent)
+        return Finding("rights", None, f"{row[1]} owns the schema; roles to share it are not there: {make}; migrate")
+    return Finding("rights", True, f"{row[1]} owns the schema, the roles have theirs")
 
 
 async def _verification(backups: Backups) -> list[Finding]:

@@ -112,6 +112,8 @@ BEGIN
      WHERE relnamespace = 'iot_service'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition
        AND relname !~ '_[0-9]{4}_[0-9]{2}$';
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_ingest') THEN
+        -- Here, too: an administrator may have made the role long after the first step.
+        GRANT USAGE ON SCHEMA iot_service TO iot_ingest;
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_ingest;
         EXECUTE format('GRANT SELECT ON %s TO iot_ingest', readable);
         GRANT INSERT ON iot_service.sensor_readings, iot_service.series, iot_service.series_profiles TO iot_ingest;
@@ -128,6 +130,7 @@ BEGIN
         END IF;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_reader') THEN
+        GRANT USAGE ON SCHEMA iot_service TO iot_reader;
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_reader;
         EXECUTE format('GRANT SELECT ON %s TO iot_reader', readable);
         -- What gateways sent and nobody could read may hold anything; who asked to be forgotten is nobody's business.

@@ -12,7 +12,7 @@ import pytest
 from device_drivers.reading import Reading, Series
 from gateway.link import wire
 from ingest_server.decoder import Columns, open_body
-from ingest_server.storage.connection import transaction
+from ingest_server.storage.connection import sql, transaction
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.erasure import journal as erasure_journal
 from ingest_server.storage.erasure.erasing import Scope
@@ -441,3 +441,39 @@ async def test_a_journal_brings_erasures_back_into_force(every_database: Databas
     journal.write_text(journal.read_text() + '{"erasure": {"erasure_id": "x"\n')
     with pytest.raises(ValueError, match="line 3: this is no erasure"):
         erasure_journal.read(journal)
+
+
+async def test_an_erasure_is_done_when_its_rollups_follow(any_database: Database) -> None:
+    """An average tells of what was erased: whoever is interrupted before it is gone finds the erasure unfinished."""
+    await settle(any_database, batch(-20, -10, 0))
+    await refresh(any_database)
+
+    def cut(_entries: int) -> None:
+        raise InterruptedError
+
+    async with connected(any_database) as connection:
+        erasure_id, _ = await erasing.request(connection, between(-15, -5), reason="asked for", by="test")
+        with pytest.raises(InterruptedError):
+            await erasing.carry_out(connection, erasure_id, cut)
+        assert await erasing.unfinished(connection) == [erasure_id]
+        worked_off: list[int] = []
+        await erasing.carry_out(connection, erasure_id, worked_off.append)
+        (told,) = await erasing.listed(connection)
+    assert (told.readings, told.done_at is not None, len(worked_off)) == (1, True, 1)
+    ids = series_ids(any_database)
+    assert stored(any_database, ids) == brute_force(any_database, ids, "UTC")
+
+
+async def test_a_survey_of_an_hour_looks_into_its_month_alone(any_database: Database) -> None:
+    await settle(any_database, batch(-31 * 1440, 0))
+    survey = sql("erasure/erase_survey").decode()
+    scope = "SELECT %s::text AS site, NULL::text AS device, %s::timestamptz AS from_at, %s::timestamptz AS to_at"
+    asked = survey.format(scope=scope, readings="iot_service.sensor_readings")
+    rows = any_database.query(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {asked}", SITE, at(-60), at(60))
+    looked = {
+        line.split("sensor_readings_")[1][:7]: "never executed" not in line
+        for (line,) in rows
+        if " on " in line and "sensor_readings_" in line
+    }
+    assert looked[f"{at(0):%Y_%m}"] is True
+    assert looked.get(f"{at(-31 * 1440):%Y_%m}", False) is False

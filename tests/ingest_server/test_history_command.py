@@ -101,7 +101,7 @@ def test_what_was_measured_for_a_person(filled: Database, capsys: pytest.Capture
         (["raw", "seoul-1/nobody"], 1, "no device nobody at site seoul-1; see `heal7-iot devices list`"),
         (["raw", "seoul-1"], 2, "write SITE/DEVICE"),
         (["hours", DEVICE, "--from", "yesterday"], 2, "--from: 'yesterday' is no time: write 2026"),
-        (["hours", DEVICE, "--from", "2026-11-20", "--to", "2026-11-19"], 1, "nothing lies between"),
+        (["hours", DEVICE, "--from", "2026-11-20", "--to", "2026-11-19"], 2, "is not before --to 2026-11-19T00:00:00+"),
         (["raw", DEVICE, "--from", "0001-01-01"], 2, "--from: nothing was measured in the year 1"),
         (["raw", DEVICE, "--to", "0001-01-01"], 2, "--to: nothing was measured in the year 1"),
         (["zone", ROOM, "--date", "9999-12-31"], 2, "--date: nothing was measured in the year 9999"),

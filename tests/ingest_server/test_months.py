@@ -11,10 +11,11 @@ import psycopg
 import pytest
 from psycopg.errors import QueryCanceled
 
-from ingest_server.errors import BatchRejected, StorageUnavailable
+from ingest_server.errors import BatchRejected, SchemaError, StorageUnavailable
 from ingest_server.storage.connection import Connection, connect
 from ingest_server.storage.keeping import months
 from ingest_server.storage.line.partitions import Month, NativePartitions
+from ingest_server.storage.schema.migrations import migrate
 from tests.ingest_server.rollup_oracle import us_of
 from tests.peers.postgres import Database
 
@@ -88,6 +89,30 @@ async def test_what_is_past_its_time_is_archived_and_later_dropped(any_database:
         assert await months.drop(connection, OLD[1]) == OLD[:1]
         assert tables(any_database, "archive") == named(OLD[1])
         assert await months.drop(connection, OLD[1]) == []
+
+
+async def test_a_month_whose_name_is_taken_in_the_archive_stays_whole(any_database: Database) -> None:
+    """As after a restore beside the archive: nothing of it is moved, and the message says what to look at."""
+    await fill(any_database)
+    any_database.query("CREATE SCHEMA IF NOT EXISTS archive")
+    any_database.query("CREATE TABLE archive.rollup_1m_2024_11 (x integer)")
+    async with background(any_database) as connection:
+        with pytest.raises(SchemaError, match=r"archive\.rollup_1m_2024_11 is there already .* drop or rename it"):
+            await months.archive(connection, FIRST_KEPT)
+        assert tables(any_database, "iot_service") == named(OLD[1], *KEPT)
+        assert horizon(any_database) == OLD[1].start
+        assert any_database.one("SELECT count(*) FROM iot_service.sensor_readings") == 3
+        any_database.query("DROP TABLE archive.rollup_1m_2024_11")
+        assert await months.archive(connection, FIRST_KEPT) == OLD[1:]
+
+
+async def test_the_horizon_survives_a_way_back(any_database: Database) -> None:
+    await fill(any_database)
+    async with background(any_database) as connection:
+        await months.archive(connection, FIRST_KEPT)
+        await migrate(connection, to=2)
+        await migrate(connection)
+    assert horizon(any_database) == FIRST_KEPT.start
 
 
 async def test_an_archived_month_is_not_made_again(any_database: Database) -> None:

@@ -8,7 +8,10 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from tests.peers.postgres import Database
+from ingest_server.storage.connection import connect
+from ingest_server.storage.inspection import rights
+from ingest_server.storage.schema.migrations import migrate
+from tests.peers.postgres import FAST, Database, running_postgres
 
 INTO = "INSERT INTO iot_service"
 READING = f"{INTO}.sensor_readings VALUES ('2026-11-01+00', now(), 1, 1, 0, 100)"
@@ -139,3 +142,24 @@ def _try_all(database: Database, role: str, can: list[str], cannot: list[str]) -
         for statement in cannot:
             with pytest.raises(InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+async def test_roles_that_are_made_later_get_their_rights() -> None:
+    """By an administrator: whoever migrates may not make any. As docs/install.md has it."""
+    with running_postgres(FAST) as server, psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE plain LOGIN")
+        admin.execute("CREATE DATABASE heal7 OWNER plain")
+        plain = await connect(server.dsn("heal7").replace("user=postgres", "user=plain"), "test", 30)
+        try:
+            await migrate(plain)
+            told = await rights(plain)
+            assert (told.ok, "CREATE ROLE iot_admin; CREATE ROLE iot_ingest;" in told.detail) == (None, True)
+            admin.execute("CREATE ROLE iot_admin; CREATE ROLE iot_ingest; CREATE ROLE iot_reader")
+            assert (await rights(plain)).ok is False
+            assert await migrate(plain) == []
+            assert (await rights(plain)).ok is True
+        finally:
+            await plain.close()
+        admin.execute("CREATE ROLE graf LOGIN IN ROLE iot_reader")
+        with psycopg.connect(server.dsn("heal7").replace("user=postgres", "user=graf")) as reader:
+            reader.execute("SELECT * FROM iot_service.readings")

@@ -154,7 +154,7 @@ async def _require_room(writer: Writer, plan: Backfill) -> None:
         device, at = found
         raise CannotSimulate(
             f"--site {plan.site}: has readings of that time already ({device}, {at:%Y-%m-%d %H:%M} UTC): name another"
-            " site, or erase this one's first"
+            " site"
         )
     await _require_no_erasure(writer, plan)
 

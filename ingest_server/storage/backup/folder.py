@@ -65,6 +65,8 @@ def begun(directory: Path, name: str) -> Iterator[Path]:
         if (directory / name).exists():
             raise NotWritten(f"{directory / name}: exists already: try again in a second")
         partial.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise NotWritten(f"{partial}: another backup has just begun: try again in a second") from error
     except OSError as error:
         raise NotWritten(f"{partial}: {error.strerror}") from error
     try:

@@ -207,6 +207,15 @@ async def _require_empty(connection: Connection, manifest: Manifest) -> None:
             row = await cursor.fetchone()
             if row is not None and row[0]:
                 raise TargetRefused(f"{file.table} is there already: drop it, or restore into another database")
+        for month in _months_of(file) if file.table == "iot_service.sensor_readings" else ():
+            archived = f"archive.{month.table_of('sensor_readings')}"
+            cursor = await connection.execute("SELECT to_regclass(%s) IS NOT NULL", (archived,))
+            row = await cursor.fetchone()
+            if row is not None and row[0]:
+                raise TargetRefused(
+                    f"{archived} is there: it was archived after this backup was made, which has the month, too: rename"
+                    " or drop it, and its rollup_1m beside it, or restore into another database"
+                )
 
 
 async def _load_all(connection: Connection, backup: Backup, progress: Progress, done: _Done) -> None:
@@ -267,12 +276,19 @@ async def _make_months(connection: Connection, file: File) -> None:
     row = await cursor.fetchone()
     if row is None or not row[0]:
         return
-    if file.begins is not None and file.ends is not None:
-        begins, ends = datetime.fromisoformat(file.begins), datetime.fromisoformat(file.ends)
-        month = Month(begins.year, begins.month)
-        while month <= Month(ends.year, ends.month):
-            await connection.execute("SELECT iot_service.make_month(%s)", (month.start,))
-            month = month.next()
+    for month in _months_of(file):
+        await connection.execute("SELECT iot_service.make_month(%s)", (month.start,))
+
+
+def _months_of(file: File) -> Iterator[Month]:
+    """That rows of the table of readings, or of what is partitioned like it, are of."""
+    if file.begins is None or file.ends is None:
+        return
+    begins, ends = datetime.fromisoformat(file.begins), datetime.fromisoformat(file.ends)
+    month = Month(begins.year, begins.month)
+    while month <= Month(ends.year, ends.month):
+        yield month
+        month = month.next()
 
 
 async def _make_archived(connection: Connection, name: str, tables: dict[str, Table]) -> None:

@@ -16,10 +16,11 @@ STDIN (FORMAT binary)"` loads it without any program of ours.
 """
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ingest_server.storage.backup.errors import DamagedBackup, NotABackup
 from ingest_server.storage.flavour import Flavour
@@ -32,6 +33,15 @@ _Name = Annotated[str, Field(pattern=r"^[a-z0-9_.]+\.copy\.zst$")]
 _Table = Annotated[str, Field(pattern=r"^(iot_service|archive)\.[a-z0-9_]+$")]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=0)]
+
+
+def _moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+_Moment = Annotated[str, AfterValidator(_moment)]
+"""ISO 8601, as it was written: the manifest's bytes are part of its checksum."""
 
 
 class _Strict(BaseModel):
@@ -47,8 +57,8 @@ class File(_Strict):
     rows: _Count
     bytes: _Count
     sha256: _Sha256
-    begins: str | None = None
-    ends: str | None = None
+    begins: _Moment | None = None
+    ends: _Moment | None = None
 
 
 class Bucket(_Strict):
@@ -67,7 +77,7 @@ class Manifest(_Strict):
 
     format: Literal[1] = Field(alias="heal7-iot-backup")
     made_by: str
-    made_at: str
+    made_at: _Moment
     postgresql: str
     flavour: Flavour = Field(strict=False)
     schema_version: Annotated[int, Field(ge=1)]
@@ -110,7 +120,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise NotABackup(f"{folder}: this backup was interrupted; name another")
     try:
         written, listed = path.read_bytes(), (folder / SUMS).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except NotADirectoryError as error:
+        raise NotABackup(f"{folder}: this is no folder: name the folder of a backup") from error
+    except FileNotFoundError as error:
+        if not folder.exists():
+            raise NotABackup(f"{folder}: there is no such folder") from error
         raise NotABackup(f"{folder}: no backup: it has no {Path(str(error.filename)).name}") from error
     except OSError as error:
         raise NotABackup(f"{path}: {error.strerror}") from error

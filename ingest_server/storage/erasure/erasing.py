@@ -1,8 +1,8 @@
 """Removing readings on request, so that nothing brings them back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from uuid import UUID
 
 from psycopg import sql as composed
@@ -11,7 +11,7 @@ from ingest_server.storage.connection import Connection, session_lock, sql, tran
 from ingest_server.storage.erasure.quarantine import erase_entry
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.keeping.patterns import lock_patterns
-from ingest_server.storage.keeping.rollups import lock_rollups
+from ingest_server.storage.keeping.rollups import lock_rollups, refreshes
 from ingest_server.storage.line.erased import ERASURE_LOCK, Erased
 from ingest_server.storage.registry.places import NoSuchThing
 
@@ -33,9 +33,16 @@ class Scope:
     to_at: datetime
 
     def __str__(self) -> str:
+        return self.told(UTC)
+
+    def told(self, clock: tzinfo) -> str:
+        """By this clock, to the second."""
         what = f"zone {self.zone}" if self.zone else f"device {self.device}" if self.device else "all devices"
-        since = f"{self.from_at:%Y-%m-%dT%H:%M:%S%z}" if self.from_at else "the beginning"
-        return f"{self.site}: {what}, {since} to {self.to_at:%Y-%m-%dT%H:%M:%S%z}"
+        since, until = (
+            None if at is None else at.astimezone(clock).isoformat(timespec="seconds")
+            for at in (self.from_at, self.to_at)
+        )
+        return f"{self.site}: {what}, {since or 'the beginning'} to {until}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +124,12 @@ async def request(connection: Connection, scope: Scope, *, reason: str, by: str)
         return row[0], cursor.rowcount
 
 
-async def carry_out(connection: Connection, erasure_id: UUID) -> int:
+async def carry_out(connection: Connection, erasure_id: UUID, refreshed: Callable[[int], None] | None = None) -> int:
     """Removes the rows of an erasure that is in force; how many. 0 where it is done already.
 
-    What was derived from them goes, too: rollups with the next refresh, patterns of use at once. So does what of them
-    waits in quarantine: it counts as dropped.
+    What was derived from them goes, too: rollups, patterns of use. So does what of them waits in quarantine: it counts
+    as dropped. refreshed: hears how many entries of the log of rollups were worked off; None: whoever calls sees to
+    the rollups.
     """
     # A command and the job `erasures` would do the same work twice, and one of them would say that there was none.
     async with session_lock(connection, _CARRYING_OUT | erasure_id.int & 0xFFFF_FFFF):
@@ -130,6 +138,10 @@ async def carry_out(connection: Connection, erasure_id: UUID) -> int:
         removed = await _erase_rows(connection, erasure_id)
         # Last: somebody may have let quarantine grow large, and everybody's readings would wait for it.
         await _erase_quarantined(connection, erasure_id)
+        # Before it counts as done: an average of what was erased tells of it.
+        if refreshed is not None:
+            async for entries in refreshes(connection):
+                refreshed(entries)
         with translated():
             await connection.execute(
                 "UPDATE iot_service.erasures SET done_at = now() WHERE erasure_id = %s", (erasure_id,)

@@ -52,7 +52,9 @@ def append(path: Path, erasure: Erasure, intervals: Sequence[Interval]) -> None:
 
 def read(path: Path) -> list[tuple[Erasure, list[Interval]]]:
     """Every erasure in it, in the order of entry. Raises OSError, and JournalError for a damaged line."""
-    return [_parsed(path, number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1)]
+    lines = enumerate(path.read_bytes().splitlines(), 1)
+    # An empty line is what an editor leaves, and what stands before an entry that follows a torn one.
+    return [_parsed(path, number, line) for number, line in lines if line.strip()]
 
 
 def _parsed(path: Path, number: int, line: bytes) -> tuple[Erasure, list[Interval]]:
@@ -65,7 +67,7 @@ def _parsed(path: Path, number: int, line: bytes) -> tuple[Erasure, list[Interva
         told = entry["erasure"]
         erasure = Erasure(**told | {"erasure_id": UUID(told["erasure_id"])})
         rules = [Interval(**rule) for rule in entry["rules"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else error
         raise JournalError(
             f"{path}, line {number}: this is no erasure ({why}): restore the file from a copy, or remove the line and"

@@ -15,7 +15,7 @@ from psycopg import errors
 from psycopg import sql as composed
 
 from gateway.link.backoff import FullJitter
-from ingest_server.errors import StorageUnavailable
+from ingest_server.errors import SchemaError, StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.keeping.rollups import lock_rollups, refresh_all
 from ingest_server.storage.line.partitions import Month
@@ -35,12 +35,20 @@ def before(now: Month, months: int) -> Month:
 async def archive(connection: Connection, first_kept: Month) -> list[Month]:
     """Moves every month before `first_kept` to the schema `archive`; those that were. Raises StorageError.
 
-    What was begun stays begun: a later call goes on there.
+    What was begun stays begun: a later call goes on there. Raises SchemaError, with nothing of the month begun, where
+    `archive` has its name already: of the database before a restore, or of somebody else's.
     """
     moved = []
+    taken = set(await _tables(connection, "archive"))
     for month in await _months(connection, "iot_service"):
         if month >= first_kept:
             continue
+        namesakes = sorted(taken & {month.table_of(parent) for parent in _PARENTS})
+        if namesakes:
+            raise SchemaError(
+                f"{' and '.join(f'archive.{name}' for name in namesakes)} is there already (of the database before a"
+                " restore, or not ours): look at it, then drop or rename it; nothing of this month was moved"
+            )
         await _advance_horizon(connection, month)
         for parent in _PARENTS:
             await _detach(connection, parent, month)
@@ -77,10 +85,14 @@ async def drop(connection: Connection, first_kept: Month) -> list[Month]:
     return dropped
 
 
-async def _months(connection: Connection, schema: str) -> list[Month]:
+async def _tables(connection: Connection, schema: str) -> list[str]:
     with translated():
         cursor = await connection.execute(sql("keeping/month_tables"), {"schema": schema})
-        found = [_TABLE.fullmatch(row[0]) for row in await cursor.fetchall()]
+        return [row[0] for row in await cursor.fetchall()]
+
+
+async def _months(connection: Connection, schema: str) -> list[Month]:
+    found = [_TABLE.fullmatch(name) for name in await _tables(connection, schema)]
     return sorted({Month(int(m[1]), int(m[2])) for m in found if m is not None})
 
 

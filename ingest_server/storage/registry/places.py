@@ -6,6 +6,8 @@ from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.keeping.rollups import lock_rollups
 
+_OF_ONE_MACHINE = frozenset({"localtime", "posixrules", "Factory"})
+
 
 class NoSuchThing(StorageError):
     """What a command names is not there; the message says what is."""
@@ -27,7 +29,8 @@ async def place(
 async def replace(connection: Connection, site: str, old: str, new: str, at: datetime) -> None:
     """The new device takes the old one's place at that time: its history goes on where the old one's ends.
 
-    Raises NoSuchThing, also where that would make a circle or a fork.
+    Said again with another time, it is corrected: what the first one placed is taken back. Raises NoSuchThing, also
+    where that would make a circle or a fork.
     """
     async with transaction(connection):
         await lock_rollups(connection)
@@ -38,6 +41,9 @@ async def replace(connection: Connection, site: str, old: str, new: str, at: dat
         row = await cursor.fetchone()
         if row is not None:
             raise NoSuchThing(f"{new} cannot take the place of {old} at {at:%Y-%m-%dT%H:%M:%S%z}: {row[0]}")
+        pair = {"old": old_id, "new": new_id, "site": site}
+        await connection.execute(sql("registry/take_back_replacement"), pair)
+        await connection.execute(sql("registry/where_now"), pair)
         await connection.execute(
             "INSERT INTO iot_service.device_successions (device_id, predecessor_id, replaced_at) VALUES (%s, %s, %s)"
             " ON CONFLICT (device_id) DO UPDATE SET predecessor_id = excluded.predecessor_id,"
@@ -62,7 +68,8 @@ async def set_time_zone(connection: Connection, site: str, time_zone: str) -> in
     """
     async with transaction(connection):
         cursor = await connection.execute("SELECT FROM pg_timezone_names WHERE name = %s", (time_zone,))
-        if cursor.rowcount == 0:
+        # The latter are whatever a machine has: another one's PostgreSQL could not restore them.
+        if cursor.rowcount == 0 or time_zone in _OF_ONE_MACHINE or time_zone.startswith(("posix/", "right/")):
             raise NoSuchThing(f"{time_zone!r} is no time zone that PostgreSQL knows: write it as in Asia/Seoul")
         await lock_rollups(connection)
         await connection.execute(

@@ -129,6 +129,19 @@ async def test_nothing_is_restored_into_a_database_with_rows(
         assert content(target) == before
 
 
+async def test_a_month_that_was_archived_since_is_not_restored_beside_its_archive(
+    history: Database, target: Database, directory: Path
+) -> None:
+    """Who drops the schema and restores keeps the other one: the month would be there twice, and archived no more."""
+    path = made(history, directory)
+    month = history.one("SELECT to_char(min(recorded_at) AT TIME ZONE 'UTC', 'YYYY_MM') FROM iot_service.readings")
+    target.query("CREATE SCHEMA archive")
+    target.query(f"CREATE TABLE archive.sensor_readings_{month} (series_id integer)")
+    with pytest.raises(TargetRefused, match=rf"archive\.sensor_readings_{month} is there: it was archived after"):
+        await restored(path, target)
+    assert target.one("SELECT to_regclass('iot_service.sensor_readings')") is None
+
+
 async def test_a_restore_that_is_killed_leaves_nothing(history: Database, target: Database, directory: Path) -> None:
     path = made(history, directory)
     with psycopg.connect(target.dsn) as other:
@@ -245,12 +258,18 @@ def test_what_is_no_backup_is_refused(
     capsys: pytest.CaptureFixture[str], history: Database, target: Database, directory: Path
 ) -> None:
     path = made(history, directory)
-    for folder_, word in ((directory / "nowhere", "no backup"), (path / MANIFEST, "no backup")):
+    for folder_, word in (
+        (directory / "nowhere", "there is no such folder"),
+        (path / MANIFEST, "this is no folder"),
+        (directory / path.name[:4], "there is no such folder"),
+    ):
         for how in (["restore", "--dsn", target.dsn], ["verify"]):
             one_line(command(capsys, "db", how[0], str(folder_), *how[1:]), 2, "backup: ", str(folder_), word)
     forge(path, lambda said: said.update({"heal7-iot-backup": 2}))
     one_line(command(capsys, "db", "restore", str(path), "--dsn", target.dsn), 2, MANIFEST, "another version")
-    forge(path, lambda said: said.update({"heal7-iot-backup": 1, "schema_version": 99}))
+    forge(path, lambda said: said.update({"heal7-iot-backup": 1, "made_at": "yesterday"}))
+    one_line(command(capsys, "db", "verify", str(path)), 2, MANIFEST, "made_at", "yesterday")
+    forge(path, lambda said: said.update({"made_at": "2026-11-21T00:00:00+00:00", "schema_version": 99}))
     one_line(command(capsys, "db", "restore", str(path), "--dsn", target.dsn), 2, "version 99", "upgrade heal7-iot")
     (path / MANIFEST).write_text("{")
     one_line(command(capsys, "db", "verify", str(path)), 1, MANIFEST, "checksum")

@@ -8,4 +8,6 @@ SELECT n.nspname, c.relname,
  WHERE n.nspname IN ('archive', 'iot_service') AND c.relkind = 'r'
    AND (NOT c.relispartition OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending))
    AND c.relname ~ '^(sensor_readings|rollup_1m)_[0-9]{4}_[0-9]{2}$'
+   -- Somebody else's table of that name is none of ours.
+   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'series_id' AND NOT a.attisdropped)
  ORDER BY c.relname

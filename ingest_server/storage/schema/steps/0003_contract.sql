@@ -58,7 +58,11 @@ CREATE TABLE iot_service.raw_horizon (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     begins   timestamptz NOT NULL DEFAULT '-infinity'
 );
-INSERT INTO iot_service.raw_horizon DEFAULT VALUES;
+-- A schema `archive` may outlive a way back: its months stay archived.
+INSERT INTO iot_service.raw_horizon (begins)
+SELECT COALESCE(max((to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC'), '-infinity')
+  FROM pg_class c
+ WHERE c.relnamespace = to_regnamespace('archive') AND c.relkind = 'r' AND c.relname ~ '^sensor_readings_[0-9]{4}_[0-9]{2}$';
 
 -- A series' day by the calendar of its site. One row a day, however often it is computed.
 CREATE TABLE iot_service.rollup_site_day (
