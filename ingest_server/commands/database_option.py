@@ -10,6 +10,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -114,22 +115,30 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
     said = [n for n in range(len(columns)) if not rows or any(row[n] not in (None, "") for row in rows)]
     columns, rows = [columns[n] for n in said], [[row[n] for n in said] for row in rows]
     cells = [["" if cell is None else f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in rows]
-    table = Table(title=Text(title), title_justify="left")
-    for column in columns:
-        numeric = all(isinstance(row[columns.index(column)], int | float) for row in rows) and bool(rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in cells:
-        # As they are: gateways give names, and brackets would be taken for markup.
-        table.add_row(*map(Text, row))
+    numeric = [bool(rows) and all(isinstance(row[n], int | float) for row in rows) for n in range(len(columns))]
     console = Console()
     if not console.is_terminal:
         # Into a pipe or a file: folded to 80 columns, no word that `grep` looks for would be whole.
         console.width = _PIPE_COLUMNS
     with _written():
-        if Measurement.get(console, console.options.update(max_width=_PIPE_COLUMNS), table).minimum <= console.width:
-            console.print(table)
-        else:
-            _show_entries(console, title, columns, cells)
+        for lines in (box.HEAVY_HEAD, box.SIMPLE_HEAD):
+            table = Table(title=Text(title), title_justify="left", box=lines)
+            if lines is box.SIMPLE_HEAD:
+                # Without its lines it may just fit.
+                table.pad_edge, table.collapse_padding = False, True
+            for column, is_numeric in zip(columns, numeric, strict=True):
+                table.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
+            for row in cells:
+                # As they are: gateways give names, and brackets would be taken for markup.
+                table.add_row(*map(Text, row))
+            if _least_width(console, table) <= console.width:
+                console.print(table)
+                return
+        _show_entries(console, title, columns, cells)
+
+
+def _least_width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=_PIPE_COLUMNS), table).minimum
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
