@@ -70,7 +70,10 @@ def begun(directory: Path, name: str) -> Iterator[Path]:
     except OSError as error:
         raise NotWritten(f"{partial}: {error.strerror}") from error
     try:
-        with _held(partial):
+        with _held(partial) as alone:
+            if not alone:
+                # Another one clears up at this moment, and would remove what is written here.
+                raise NotWritten(f"{partial}: another backup clears up: try again in a second")
             yield partial
             try:
                 sync(partial)

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ingest_server.storage.backup.errors import DamagedBackup, NotABackup
 from ingest_server.storage.flavour import Flavour
@@ -91,6 +91,14 @@ class Manifest(_Strict):
     sample: tuple[Bucket, ...] = Field(strict=False)
     erasures: _Count
     left_out: tuple[str, ...] = Field(strict=False)
+
+    @field_validator("files")
+    @classmethod
+    def _each_once(cls, files: tuple[File, ...]) -> tuple[File, ...]:
+        names = [file.name for file in files]
+        if len(set(names)) != len(names):
+            raise ValueError("a file is listed twice: its rows would be, too")
+        return files
 
     @property
     def readings(self) -> int:
