@@ -115,7 +115,11 @@ def test_a_presumed_loss_that_arrives_after_all_corrects_the_books(line: Line) -
         "the loss is presumed",
         lambda: line.query("SELECT sum(presumed_lost) > 0 FROM iot_service.books") == [(True,)],
     )
+    # What it sealed and had not sent yet would stay with the card that is taken out.
+    line.sensors.pause()
+    line.wait_settled()
     line.kill("gateway")
+    line.sensors.resume()
     rolled_back = copy_spool(line, "rolled-back")
 
     # The card that was thought lost is found and put in again.
