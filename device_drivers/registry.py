@@ -15,7 +15,13 @@ from device_drivers.ble.options import BleOptions
 from device_drivers.driver import Clock, Driver
 from device_drivers.presence import Presence
 from device_drivers.serial_line import presence as serial_presence
-from device_drivers.serial_line.options import Pms5003Options
+from device_drivers.serial_line.options import (
+    Ld2410Options,
+    Ld2450Options,
+    Pms5003Options,
+    Sds011Options,
+    StreamOptions,
+)
 from firmware_profiles.selection import ProfileSet
 
 _Options = TypeVar("_Options", bound=BaseModel)
@@ -33,10 +39,10 @@ class DriverKind(Generic[_Options]):
     look: Callable[[_Options], Presence]
 
 
-def _open_pms5003(options: Pms5003Options, profiles: ProfileSet, clock: Clock) -> Driver:
-    from device_drivers.serial_line.pms5003 import open_pms5003
+def _open_stream(options: StreamOptions, profiles: ProfileSet, clock: Clock) -> Driver:
+    from device_drivers.serial_line.stream import open_stream
 
-    return open_pms5003(options, profiles, clock)
+    return open_stream(options, profiles, clock)
 
 
 def _open_ble(options: BleOptions, profiles: ProfileSet, clock: Clock) -> Driver:
@@ -47,7 +53,10 @@ def _open_ble(options: BleOptions, profiles: ProfileSet, clock: Clock) -> Driver
 
 DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
     {
-        "pms5003": DriverKind(Pms5003Options, _open_pms5003, serial_presence.presence),
+        "pms5003": DriverKind(Pms5003Options, _open_stream, serial_presence.presence),
+        "sds011": DriverKind(Sds011Options, _open_stream, serial_presence.presence),
+        "ld2410": DriverKind(Ld2410Options, _open_stream, serial_presence.presence),
+        "ld2450": DriverKind(Ld2450Options, _open_stream, serial_presence.presence),
         "ble": DriverKind(BleOptions, _open_ble, ble_presence.presence),
     }
 )

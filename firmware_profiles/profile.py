@@ -102,12 +102,25 @@ class FirmwareRange(BaseModel):
         )
 
 
+class Sampling(BaseModel):
+    """Which of a device's reports become readings, where it reports more often than anybody needs.
+
+    interval_s: at most one in so many seconds; 0: all. on_change: channels of which a change is worth one at once.
+    """
+
+    model_config = _STRICT
+
+    interval_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    on_change: tuple[Name, ...] = ()
+
+
 class FirmwareProfile(BaseModel):
     """What devices of the `models` speak and mean while their firmware is in the range.
 
     name: unique, ends in a revision: `plantower-pms5003/1`. It travels with every series, so what it says never
     changes once readings carry it: a correction is a new revision.
     driver: the kind of driver that reads these devices. warm_up_s: seconds after power-up in which values are doubtful.
+    sampling: of a device that sends by itself.
     """
 
     model_config = _STRICT
@@ -118,6 +131,7 @@ class FirmwareProfile(BaseModel):
     driver: Annotated[str, Field(min_length=1)]
     firmware: FirmwareRange = FirmwareRange()
     warm_up_s: Annotated[float, Field(ge=0)] = 0.0
+    sampling: Sampling = Sampling()
     channels: Mapping[Name, Channel] = Field(min_length=1)
 
     @field_validator("channels", mode="before")
@@ -133,6 +147,9 @@ class FirmwareProfile(BaseModel):
         for key, channel in self.channels.items():
             if channel.name != key:
                 raise ValueError(f"channel {key!r} may not call itself {channel.name!r}: leave its name out")
+        for name in self.sampling.on_change:
+            if name not in self.channels:
+                raise ValueError(f"sampling.on_change names {name!r}: write one of {', '.join(self.channels)}")
         if len(set(self.models)) != len(self.models):
             raise ValueError("models names one model twice")
         return self

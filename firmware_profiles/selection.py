@@ -26,15 +26,12 @@ class ProfileSet:
 
     @classmethod
     def load(cls, directory: Path | None = None) -> Self:
-        """Reads every `*.toml` of the directory, by default the profiles that come with the package.
+        """Reads every `*.toml` of the directory and the folders in it, by default those that come with the package.
 
         Raises ProfileError for a file that is not TOML or not a profile, and where two contradict each other.
         """
         folder: Traversable = files("firmware_profiles") / "profiles" if directory is None else directory
-        entries = sorted(
-            (entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name
-        )
-        return cls((entry.name, _parse(entry)) for entry in entries)
+        return cls((name, _parse(name, entry)) for name, entry in sorted(_files(folder), key=lambda found: found[0]))
 
     def __iter__(self) -> Iterator[FirmwareProfile]:
         return iter(self._profiles)
@@ -55,11 +52,20 @@ class ProfileSet:
         return None
 
 
-def _parse(entry: Traversable) -> FirmwareProfile:
+def _files(folder: Traversable, within: str = "") -> Iterator[tuple[str, Traversable]]:
+    """Each with its name below the first folder, such as `plantower/pms5003.toml`."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _files(entry, f"{within}{entry.name}/")
+        elif entry.name.endswith(".toml"):
+            yield f"{within}{entry.name}", entry
+
+
+def _parse(name: str, entry: Traversable) -> FirmwareProfile:
     try:
         table = tomllib.loads(entry.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(entry.name, "", f"not a TOML file: {error}") from error
+        raise ProfileError(name, "", f"not a TOML file: {error}") from error
     try:
         return FirmwareProfile.model_validate(table)
     except ValidationError as error:
@@ -69,7 +75,7 @@ def _parse(entry: Traversable) -> FirmwareProfile:
         remedy = details[0]["msg"]
         if details[0]["type"] == "extra_forbidden":
             remedy = "unknown key; remove it or correct its spelling"
-        raise ProfileError(entry.name, key, remedy) from error
+        raise ProfileError(name, key, remedy) from error
 
 
 def _refuse_contradiction(first_file: str, first: FirmwareProfile, second_file: str, second: FirmwareProfile) -> None:

@@ -4,15 +4,14 @@ A batch names the device and its firmware, not its model. So a frame is decoded 
 are (a codec takes them whole, checksum and all) and exactly one profile for that codec holds the firmware.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from device_drivers.interpretation import Interpreter
 from device_drivers.reading import Reading, Series
-from device_drivers.serial_line.plantower import FRAME_BYTES, PlantowerDecoder
+from device_drivers.serial_line.codecs import STREAM_CODECS
 from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 from gateway.link.anchor import Anchor, clock_penalty
@@ -20,15 +19,6 @@ from ingest_server.decoder import Columns, Int32s
 
 Numbers = Mapping[str, float]
 """What a frame says, by channel, in the device's own numbers."""
-
-
-def _plantower(frame: bytes) -> Numbers | None:
-    frames = PlantowerDecoder().feed(frame)
-    return asdict(frames[0]) if len(frames) == 1 and len(frame) == FRAME_BYTES else None
-
-
-CODECS: Mapping[str, Callable[[bytes], Numbers | None]] = MappingProxyType({"pms5003": _plantower})
-"""By the `driver` of a profile. Bluetooth's advertisements are not here: their codec is a library of the gateway's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +48,9 @@ def decode_frames(
             key = raw, profile.name
             interpreter = interpreters.setdefault(key, Interpreter(raw.device, raw.firmware, profile))
             at_us = int(columns.times_us[n])
-            readings += [interpreter.reading(channel, numbers[channel], at_us) for channel in interpreter.channels()]
-            of += [n] * len(interpreter.channels())
+            said = [channel for channel in interpreter.channels() if channel in numbers]
+            readings += [interpreter.reading(channel, numbers[channel], at_us) for channel in said]
+            of += [n] * len(said)
     if not readings:
         return None
     number = {series: n for n, series in enumerate(dict.fromkeys(r.series for r in readings))}
@@ -80,14 +71,20 @@ def decode_frames(
 
 
 def _meanings(firmware: str, frame: bytes, profiles: ProfileSet) -> list[tuple[FirmwareProfile, Numbers]]:
-    """The only profile that gives this frame a meaning; empty where none does, or several do."""
+    """The only profile that gives this frame a meaning; empty where none does, or several do.
+
+    Bluetooth's advertisements never have one here: their codecs are libraries of the gateway's.
+    """
+    if not firmware:
+        # Kept raw because no profile knows the model, which a batch does not name: any profile would be a guess.
+        return []
     found: list[tuple[FirmwareProfile, Numbers]] = []
-    for driver, decode in CODECS.items():
-        numbers = decode(frame)
-        if numbers is not None:
+    for driver, codec in STREAM_CODECS.items():
+        sample = codec.read_whole(frame)
+        if sample is not None:
             found += [
-                (p, numbers)
+                (p, sample.values)
                 for p in profiles
-                if p.driver == driver and p.firmware.holds(firmware) and numbers.keys() >= p.channels.keys()
+                if p.driver == driver and p.firmware.holds(firmware) and set(codec.channels) >= p.channels.keys()
             ]
     return found if len(found) == 1 else []

@@ -30,19 +30,47 @@ WireText = Annotated[str, AfterValidator(_wire_text)]
 PortSelector = Annotated[SerialPort, PlainValidator(_port), PlainSerializer(str, return_type=str)]
 
 
-class Pms5003Options(BaseModel):
-    """A Plantower PMS5003, PMS7003 or other with their frames that sends by itself (active mode, as after power-up).
+class StreamOptions(BaseModel):
+    """A sensor that sends by itself.
 
-    model: as a firmware profile names it; without such a profile the frames are kept undecoded.
-    firmware: empty to take the version that each frame states; set it for a sensor whose version byte says nothing.
-    silence_s: without a byte for so long the line counts as lost; a frame comes every 0.2 to 2.3 s.
+    kind: whose frames they are. model: as a firmware profile names it; without such a profile the frames are kept
+    undecoded. firmware: empty to take the version that each frame states; set it for a sensor whose frames state none,
+    or say nothing by it. silence_s: without a byte for so long the line counts as lost.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["pms5003"]
+    kind: str
     device: Annotated[WireText, Field(min_length=1)]
     port: PortSelector
-    model: Annotated[WireText, Field(min_length=1)] = "PMS5003"
+    model: Annotated[WireText, Field(min_length=1)]
     firmware: WireText = ""
     silence_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+
+
+class Pms5003Options(StreamOptions):
+    """A Plantower PMS5003, PMS7003 or other with their frames, in active mode, as after power-up."""
+
+    kind: Literal["pms5003"]
+    model: Annotated[WireText, Field(min_length=1)] = "PMS5003"
+
+
+class Sds011Options(StreamOptions):
+    """A Nova SDS011 in active mode; a frame comes every second, or once in its working period."""
+
+    kind: Literal["sds011"]
+    model: Annotated[WireText, Field(min_length=1)] = "SDS011"
+
+
+class Ld2410Options(StreamOptions):
+    """An HLK-LD2410 (also -B, -C) presence radar; about ten reports a second."""
+
+    kind: Literal["ld2410"]
+    model: Annotated[WireText, Field(min_length=1)] = "LD2410"
+
+
+class Ld2450Options(StreamOptions):
+    """An HLK-LD2450 tracking radar; ten reports a second."""
+
+    kind: Literal["ld2450"]
+    model: Annotated[WireText, Field(min_length=1)] = "LD2450"

@@ -4,15 +4,17 @@ A frame is 32 bytes, big-endian, about one a second at 9600 baud 8N1: `42 4D`, l
 u8, error code u8 (the PMS5003's manual calls these two reserved), and the u16 sum of the 30 bytes before it.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from struct import Struct
+
+from device_drivers.serial_line.codec import Sample, StreamCodec
+from device_drivers.serial_line.framing import Framing
 
 HEADER = b"\x42\x4d\x00\x1c"
 FRAME_BYTES = 32
 
 _BODY = Struct(">12HBB")
 _SUM = Struct(">H")
-_SUMMED_BYTES = FRAME_BYTES - _SUM.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,43 +48,21 @@ def encode(frame: Frame) -> bytes:
     return summed + _SUM.pack(sum(summed))
 
 
-class PlantowerDecoder:
-    """Finds frames in a stream of bytes, which may begin anywhere and may be damaged. Never raises."""
-
-    def __init__(self) -> None:
-        self.skipped_bytes = 0
-        """Bytes that belong to no valid frame; some are normal after opening, which may fall into a frame."""
-        self.bad_checksums = 0
-        """Places that looked like a frame and had the wrong sum."""
-        # Holds less than a frame between calls: all that precedes a possible frame is skipped.
-        self._pending = b""
-
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes, oldest first."""
-        buffer = self._pending + data
-        frames: list[Frame] = []
-        position = 0
-        while (start := buffer.find(HEADER, position)) >= 0 and start + FRAME_BYTES <= len(buffer):
-            self.skipped_bytes += start - position
-            summed_end = start + _SUMMED_BYTES
-            (expected,) = _SUM.unpack_from(buffer, summed_end)
-            if sum(buffer[start:summed_end]) == expected:
-                frames.append(Frame(*_BODY.unpack_from(buffer, start + len(HEADER))))
-                position = start + FRAME_BYTES
-            else:
-                # Not the whole frame: when noise cut it short, a sound one begins within these 32 bytes.
-                self.bad_checksums += 1
-                self.skipped_bytes += 1
-                position = start + 1
-        rest = start if start >= 0 else len(buffer) - _begun_header(buffer, position)
-        self.skipped_bytes += rest - position
-        self._pending = buffer[rest:]
-        return frames
+def decode(frame: bytes) -> Frame:
+    """Of 32 sound bytes."""
+    return Frame(*_BODY.unpack_from(frame, len(HEADER)))
 
 
-def _begun_header(buffer: bytes, position: int) -> int:
-    """How many bytes at the end of `buffer`, at or after `position`, may be the beginning of a header."""
-    for length in range(min(len(HEADER) - 1, len(buffer) - position), 0, -1):
-        if buffer.endswith(HEADER[:length]):
-            return length
-    return 0
+def _sound(frame: bytes) -> bool:
+    (expected,) = _SUM.unpack_from(frame, FRAME_BYTES - _SUM.size)
+    return bool(sum(frame[: -_SUM.size]) == expected)
+
+
+def _read(frame: bytes) -> Sample:
+    said = decode(frame)
+    return Sample(asdict(said), str(said.version), said.error != 0)
+
+
+PLANTOWER = StreamCodec(
+    9600, tuple(field.name for field in fields(Frame)), Framing.fixed(HEADER, FRAME_BYTES, _sound), _read
+)

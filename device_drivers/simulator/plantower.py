@@ -1,69 +1,20 @@
-"""A PMS5003 without the sensor: real frames on a pseudo-terminal behind a link that stays the same.
+"""A PMS5003 without the sensor: real frames on a pseudo-terminal."""
 
-A pseudo-terminal enforces no baud rate; apart from that a program cannot tell it from an adapter.
-"""
-
-import os
-import tty
 from pathlib import Path
-from typing import Self
 
 from device_drivers.serial_line.plantower import Frame, encode
+from device_drivers.simulator.terminal import EmulatedLine
 
 # A version byte that is seen in the field and that the profile in this project knows.
 FIRMWARE = 0x97
 
 
-class EmulatedPms5003:
-    """Plugged in from the start. Nothing here waits, so it may be driven from an event loop.
-
-    directory: where the link is made, as udev makes it in /dev/serial/by-id; it must exist.
-    """
+class EmulatedPms5003(EmulatedLine):
+    """See `EmulatedLine`."""
 
     def __init__(self, directory: Path, serial: str) -> None:
-        self.link = directory / f"usb-Emulated_PMS5003_{serial}-if00-port0"
-        self._terminal: tuple[int, int] | None = None
-        self.replug()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+        super().__init__(directory, "PMS5003", serial)
 
     def send(self, what: Frame | bytes) -> int:
-        """Sends a frame or any bytes and returns how many the line took.
-
-        Like a sensor it waits for nobody: what doesn't fit the kernel's buffer (4 KiB without a reader) is lost, and
-        so is everything while it is hung up.
-        """
-        if self._terminal is None:
-            return 0
-        data = encode(what) if isinstance(what, Frame) else what
-        try:
-            return os.write(self._terminal[0], data)
-        except BlockingIOError:
-            return 0
-
-    def hang_up(self) -> None:
-        """Unplugs it: readers get an error and the link is gone."""
-        self.link.unlink(missing_ok=True)
-        if self._terminal is not None:
-            for descriptor in self._terminal:
-                os.close(descriptor)
-            self._terminal = None
-
-    def replug(self) -> None:
-        """Plugs it in as another device behind the same link, as a kernel does that numbers them anew."""
-        self.hang_up()
-        # The sensor's own handle on the far end keeps the line up while no program has it open.
-        near, far = os.openpty()
-        self._terminal = near, far
-        # Until a program opens the line, a fresh terminal would echo the frames back to the sensor.
-        tty.setraw(far)
-        os.set_blocking(near, False)
-        self.link.symlink_to(os.ttyname(far))
-
-    def close(self) -> None:
-        """Gives everything back; may be called again."""
-        self.hang_up()
+        """Sends a frame or any bytes and returns how many the line took."""
+        return self.write(encode(what) if isinstance(what, Frame) else what)

@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "device_drivers.reading",
         # To decode raw frames again: pure codecs, never a transport.
         "device_drivers.interpretation",
-        "device_drivers.serial_line.plantower",
+        "device_drivers.serial_line.codecs",
         "firmware_profiles",
     ),
     "heal7_iot": ("firmware_profiles", "device_drivers", "gateway", "ingest_server"),

@@ -34,7 +34,8 @@ def _names(profiles: ProfileSet, model: str, *versions: str) -> list[str | None]
 
 def test_what_the_package_brings() -> None:
     profiles = ProfileSet.load()
-    assert profiles.models() == {"PMS5003", "PMS7003", "BTHome"}
+    radars = {"LD2410", "LD2410B", "LD2410C", "LD2450"}
+    assert profiles.models() == {"PMS5003", "PMS7003", "SDS011", "BTHome", *radars}
     assert _names(profiles, "PMS7003", "99", "100", "151", "200", "") == [
         None,
         "plantower-pms5003/1",
@@ -43,7 +44,8 @@ def test_what_the_package_brings() -> None:
         None,
     ]
     assert _names(profiles, "BTHome", "1", "2", "2.0", "3") == [None, "bthome-v2/1", "bthome-v2/1", None]
-    assert _names(profiles, "SDS011", "1") == [None]
+    assert _names(profiles, "SDS011", "1", "") == ["nova-sds011/1"] * 2
+    assert _names(profiles, "SDS021", "1") == [None]
 
 
 def test_names_and_units_fit_the_wire_format() -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from device_drivers.registry import DRIVER_KINDS
 from gateway.config import GatewayConfig, load_config
 from gateway.link.config_file import MAX_FILE, ConfigError, load_toml
 from tests.gateway.scripted_driver import Script
 
 GATEWAY = '[gateway]\nsite = "seoul-1"\nname = "gw-01"\nstate_dir = "/var/lib/heal7-iot"\n'
+KNOWN = ", ".join(f'"{kind}"' for kind in DRIVER_KINDS)
 PMS = '[[driver]]\nkind = "pms5003"\ndevice = "{device}"\nport = "{port}"\n'
 BY_ID = "/dev/serial/by-id/usb-A-if00"
 
@@ -103,10 +105,10 @@ CASES = [
         ["gateway.site: 'seoul 1' is wrong; write 1 to 64 letters, digits, _ . or -"],
     ),
     (GATEWAY.replace("seoul-1", "server"), ["gateway.site: 'server' is reserved; choose another name"]),
-    (GATEWAY + "[[driver]]\n", ['driver[0].kind: is missing; write one of "pms5003", "ble"']),
+    (GATEWAY + "[[driver]]\n", [f"driver[0].kind: is missing; write one of {KNOWN}"]),
     (
         GATEWAY + '[[driver]]\nkind = "sds"\n',
-        ['driver[0].kind: \'sds\' is no kind of driver; write one of "pms5003", "ble"'],
+        [f"driver[0].kind: 'sds' is no kind of driver; write one of {KNOWN}"],
     ),
     (
         GATEWAY + "[driver]\nkind = 'ble'\n",
@@ -139,7 +141,7 @@ CASES = [
         [
             "mqtt.port: 0 is wrong; must be at least 1",
             "batch.linger: unknown key; did you mean linger_s?",
-            'driver[0].kind: \'x\' is no kind of driver; write one of "pms5003", "ble"',
+            f"driver[0].kind: 'x' is no kind of driver; write one of {KNOWN}",
         ],
     ),
     ("[gateway\n", ["line 1, column 9: is not TOML: expected ']' at the end of a table declaration"]),

@@ -320,7 +320,7 @@ def raw_batch(firmware: str, *frames: bytes, anchor: Anchor = ANCHOR, extra: lis
 
 def profile_of_new_firmware(directory: Path, *names: str) -> ProfileSet:
     """The profiles that are shipped, and others for firmware 250."""
-    text = (Path(__file__).parents[2] / "firmware_profiles/profiles/plantower_pms5003.toml").read_text()
+    text = (Path(__file__).parents[2] / "firmware_profiles/profiles/plantower/pms5003.toml").read_text()
     (directory / "shipped.toml").write_text(text)
     for n, name in enumerate(names):
         changed = text.replace('"plantower-pms5003/1"', f'"{name}"').replace('["PMS5003", "PMS7003"]', f'["M{n}"]')

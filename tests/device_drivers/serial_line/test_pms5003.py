@@ -12,7 +12,7 @@ from device_drivers.errors import LinkLost
 from device_drivers.reading import Causes, Reading
 from device_drivers.serial_line.options import Pms5003Options
 from device_drivers.serial_line.plantower import Frame, encode
-from device_drivers.serial_line.pms5003 import open_pms5003
+from device_drivers.serial_line.stream import open_stream
 from device_drivers.simulator.plantower import FIRMWARE, EmulatedPms5003
 from firmware_profiles.errors import ProfileError
 from firmware_profiles.selection import ProfileSet
@@ -24,7 +24,7 @@ WARM_US = 31 * S
 
 def _driver(link: Path, clock: HandClock, **options: object) -> Driver:
     table = {"kind": "pms5003", "device": "lobby-air", "port": str(link), **options}
-    return open_pms5003(Pms5003Options.model_validate(table), ProfileSet.load(), clock)
+    return open_stream(Pms5003Options.model_validate(table), ProfileSet.load(), clock)
 
 
 async def _next(readings: AsyncIterator[Sequence[Reading]]) -> dict[str, Reading]:
@@ -194,7 +194,7 @@ def test_a_profile_may_not_want_what_the_frame_does_not_have(tmp_path: Path) -> 
     )
     options = Pms5003Options.model_validate({"kind": "pms5003", "device": "d", "port": "/dev/air"})
     with pytest.raises(ProfileError, match=r"odd/1: channels.formaldehyde: the frame has pm1_standard"):
-        open_pms5003(options, ProfileSet.load(tmp_path), HandClock())
+        open_stream(options, ProfileSet.load(tmp_path), HandClock())
 
 
 def test_the_emulated_sensor_waits_for_nobody(sensor: EmulatedPms5003) -> None:

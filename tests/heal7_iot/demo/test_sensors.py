@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_drivers.ble.bthome import V2_UUID, Advert, BTHomeDecoder, Heard
-from device_drivers.serial_line.plantower import PlantowerDecoder, encode
+from device_drivers.serial_line.framing import FrameFinder
+from device_drivers.serial_line.plantower import PLANTOWER, decode, encode
 from device_drivers.simulator import bthome
 from heal7_iot.demo.center import ROOMS, Center, Conditions
 from heal7_iot.demo.sensors import BLE_KINDS, ble_sensors, ble_values, dust_frame
@@ -16,7 +17,7 @@ from heal7_iot.demo.sensors import BLE_KINDS, ble_sensors, ble_values, dust_fram
 @given(pm2_5=st.floats(0, 150), seed=st.integers())
 def test_a_frame_is_one_that_a_sensor_could_send(pm2_5: float, seed: int) -> None:
     frame = dust_frame(pm2_5, random.Random(seed))
-    assert PlantowerDecoder().feed(encode(frame)) == [frame]
+    assert [decode(found) for found in FrameFinder(PLANTOWER.framing).feed(encode(frame))] == [frame]
     assert frame.pm1 <= frame.pm2_5 <= frame.pm10
     assert abs(frame.pm2_5 - pm2_5) <= 1 + 0.3 * pm2_5
     counts = [frame.particles_0_3, frame.particles_0_5, frame.particles_1, frame.particles_2_5, frame.particles_5]

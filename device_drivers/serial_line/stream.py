@@ -1,40 +1,41 @@
-"""Plantower PMS5003 and PMS7003 as a driver: frames of a serial line become readings."""
+"""A sensor that sends by itself, as a driver: frames of a serial line become readings."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
 
-from device_drivers.driver import Clock, Driver
+from device_drivers.driver import Clock
 from device_drivers.errors import DeviceTimeout, LinkLost
 from device_drivers.interpretation import Interpreter, raw_reading, raw_series
 from device_drivers.reading import Causes, Reading, Series
-from device_drivers.serial_line.options import Pms5003Options
-from device_drivers.serial_line.plantower import Frame, PlantowerDecoder, encode
+from device_drivers.serial_line.codec import Sample, StreamCodec
+from device_drivers.serial_line.codecs import STREAM_CODECS
+from device_drivers.serial_line.framing import FrameFinder
+from device_drivers.serial_line.options import StreamOptions
 from device_drivers.transport import SerialLine, open_line
 from firmware_profiles.errors import ProfileError
+from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
-
-BAUDRATE = 9600
 
 # How many times `silence_s` a line may give bytes without one valid frame. Reopening sets the line's speed again,
 # which is what a garbled line most often lacks; and noise may not keep a dead sensor looking alive.
 GARBLED_FACTOR = 3
 
 
-def open_pms5003(options: Pms5003Options, profiles: ProfileSet, clock: Clock) -> Driver:
+def open_stream(options: StreamOptions, profiles: ProfileSet, clock: Clock) -> "StreamDriver":
     """A driver that is entered to open its line.
 
-    Raises ProfileError for a profile that wants a channel which the frame does not have.
+    Raises ProfileError for a profile that wants a channel which the frames do not have.
     """
-    known = [field.name for field in fields(Frame)]
+    codec = STREAM_CODECS[options.kind]
     for profile in profiles:
         for channel in profile.channels if profile.driver == options.kind else ():
-            if channel not in known:
-                raise ProfileError(profile.name, f"channels.{channel}", f"the frame has {', '.join(known)}")
-    return Pms5003(options, profiles, clock)
+            if channel not in codec.channels:
+                raise ProfileError(profile.name, f"channels.{channel}", f"the frame has {', '.join(codec.channels)}")
+    return StreamDriver(options, codec, profiles, clock)
 
 
-class Pms5003:
+class StreamDriver:
     """Reads one sensor; a new object for each opening.
 
     `readings` raises LinkLost when the line is gone, when it is silent for `silence_s`, and when it gives bytes but
@@ -42,13 +43,14 @@ class Pms5003:
     sends by itself: there is no question to ask again, only a line to open again.
     """
 
-    def __init__(self, options: Pms5003Options, profiles: ProfileSet, clock: Clock) -> None:
+    def __init__(self, options: StreamOptions, codec: StreamCodec, profiles: ProfileSet, clock: Clock) -> None:
         self._options = options
+        self._codec = codec
         self._profiles = profiles
         self._clock = clock
-        self._decoder = PlantowerDecoder()
+        self._finder = FrameFinder(codec.framing)
         self._sensor_errors = 0
-        # By firmware as the frames state it in one byte: at most 256 entries.
+        # By firmware as the frames state it: few, for a frame has one byte for it.
         self._meanings: dict[str, _Known | _Unknown] = {}
         self._line: SerialLine | None = None
         self._opened_at_us = 0
@@ -62,13 +64,13 @@ class Pms5003:
         """skipped_bytes: bytes of no valid frame. bad_checksums: damaged frames. sensor_errors: frames in which the
         sensor itself states an error."""
         return {
-            "skipped_bytes": self._decoder.skipped_bytes,
-            "bad_checksums": self._decoder.bad_checksums,
+            "skipped_bytes": self._finder.skipped_bytes,
+            "bad_checksums": self._finder.bad_checksums,
             "sensor_errors": self._sensor_errors,
         }
 
     async def __aenter__(self) -> Self:
-        self._line = await open_line(self._options.port, BAUDRATE, self._clock)
+        self._line = await open_line(self._options.port, self._codec.baudrate, self._clock)
         self._opened_at_us = self._clock()
         return self
 
@@ -77,7 +79,7 @@ class Pms5003:
             await self._line.close()
 
     async def readings(self) -> AsyncIterator[Sequence[Reading]]:
-        """One sequence per frame, its readings all taken when the frame's last bytes came."""
+        """One sequence per frame that the profile's sampling takes, all read when the frame's last bytes came."""
         assert self._line is not None, "enter the driver before reading"
         silence_s = self._options.silence_s
         framed_at_us = self._opened_at_us
@@ -86,7 +88,7 @@ class Pms5003:
                 data, taken_at_us = await self._line.read(silence_s)
             except DeviceTimeout as error:
                 raise LinkLost(f"{self.name}: silent for {silence_s:g} s; is the sensor powered?") from error
-            frames = self._decoder.feed(data)
+            frames = self._finder.feed(data)
             if frames:
                 framed_at_us = taken_at_us
             elif taken_at_us - framed_at_us > GARBLED_FACTOR * silence_s * 1_000_000:
@@ -95,38 +97,48 @@ class Pms5003:
                     "sensor, and its ground connected?"
                 )
             for frame in frames:
-                yield self._readings(frame, taken_at_us)
+                readings = self._readings(frame, taken_at_us)
+                if readings:
+                    yield readings
 
-    def _readings(self, frame: Frame, taken_at_us: int) -> Sequence[Reading]:
-        if frame.error:
-            self._sensor_errors += 1
-        firmware = self._options.firmware or str(frame.version)
+    def _readings(self, frame: bytes, taken_at_us: int) -> Sequence[Reading]:
+        sample = self._codec.read(frame)
+        self._sensor_errors += sample.error
+        firmware = self._options.firmware or sample.firmware
         meaning = self._meanings.get(firmware)
         if meaning is None:
             meaning = self._meanings[firmware] = self._meaning(firmware)
-        return meaning.readings(frame, taken_at_us, taken_at_us - self._opened_at_us)
+        return meaning.readings(sample, frame, taken_at_us, taken_at_us - self._opened_at_us)
 
     def _meaning(self, firmware: str) -> "_Known | _Unknown":
         profile = self._profiles.select(self._options.model, firmware)
         if profile is None:
             return _Unknown(raw_series(self._options.device, firmware))
-        return _Known(
-            Interpreter(self._options.device, firmware, profile), warm_up_us=int(profile.warm_up_s * 1_000_000)
-        )
+        return _Known(Interpreter(self._options.device, firmware, profile), profile)
 
 
-@dataclass(frozen=True, slots=True)
 class _Known:
     """A firmware that a profile explains."""
 
-    interpreter: Interpreter
-    warm_up_us: int
+    def __init__(self, interpreter: Interpreter, profile: FirmwareProfile) -> None:
+        self._interpreter = interpreter
+        self._warm_up_us = int(profile.warm_up_s * 1_000_000)
+        self._interval_us = int(profile.sampling.interval_s * 1_000_000)
+        self._on_change = profile.sampling.on_change
+        self._due_us = 0
+        self._changing: list[float | None] = []
 
-    def readings(self, frame: Frame, taken_at_us: int, open_for_us: int) -> Sequence[Reading]:
-        causes = Causes.WARMING_UP if open_for_us < self.warm_up_us else Causes.NONE
+    def readings(self, sample: Sample, frame: bytes, taken_at_us: int, open_for_us: int) -> Sequence[Reading]:
+        del frame
+        changing = [sample.values.get(channel) for channel in self._on_change]
+        if taken_at_us < self._due_us and changing == self._changing:
+            return []
+        self._due_us, self._changing = taken_at_us + self._interval_us, changing
+        causes = Causes.WARMING_UP if open_for_us < self._warm_up_us else Causes.NONE
         return [
-            self.interpreter.reading(channel, getattr(frame, channel), taken_at_us, causes)
-            for channel in self.interpreter.channels()
+            self._interpreter.reading(channel, sample.values[channel], taken_at_us, causes)
+            for channel in self._interpreter.channels()
+            if channel in sample.values
         ]
 
 
@@ -136,5 +148,6 @@ class _Unknown:
 
     series: Series
 
-    def readings(self, frame: Frame, taken_at_us: int, open_for_us: int) -> Sequence[Reading]:
-        return [raw_reading(self.series, encode(frame), taken_at_us)]
+    def readings(self, sample: Sample, frame: bytes, taken_at_us: int, open_for_us: int) -> Sequence[Reading]:
+        del sample, open_for_us
+        return [raw_reading(self.series, frame, taken_at_us)]
