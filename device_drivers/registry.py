@@ -18,8 +18,11 @@ from device_drivers.serial_line import presence as serial_presence
 from device_drivers.serial_line.options import (
     Ld2410Options,
     Ld2450Options,
+    MhZ19bOptions,
     Pms5003Options,
+    PollOptions,
     Sds011Options,
+    Sps30Options,
     StreamOptions,
 )
 from firmware_profiles.selection import ProfileSet
@@ -51,12 +54,20 @@ def _open_ble(options: BleOptions, profiles: ProfileSet, clock: Clock) -> Driver
     return open_ble(options, profiles, clock)
 
 
+def _open_poll(options: PollOptions, profiles: ProfileSet, clock: Clock) -> Driver:
+    from device_drivers.serial_line.poll import open_poll
+
+    return open_poll(options, profiles, clock)
+
+
 DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
     {
         "pms5003": DriverKind(Pms5003Options, _open_stream, serial_presence.presence),
         "sds011": DriverKind(Sds011Options, _open_stream, serial_presence.presence),
         "ld2410": DriverKind(Ld2410Options, _open_stream, serial_presence.presence),
         "ld2450": DriverKind(Ld2450Options, _open_stream, serial_presence.presence),
+        "mhz19b": DriverKind(MhZ19bOptions, _open_poll, serial_presence.presence),
+        "sps30": DriverKind(Sps30Options, _open_poll, serial_presence.presence),
         "ble": DriverKind(BleOptions, _open_ble, ble_presence.presence),
     }
 )

@@ -73,6 +73,19 @@ class SerialLine:
             self._transport.resume_reading()
         return chunk
 
+    def write(self, data: bytes) -> None:
+        """Sends bytes, after those that were given before. Waits for nobody: requests are short."""
+        self._transport.write(data)
+
+    def discard(self) -> int:
+        """Forgets what came and nobody read; how many bytes."""
+        receiver = self._receiver
+        count = receiver.held_bytes
+        receiver.chunks.clear()
+        receiver.held_bytes = 0
+        self._transport.resume_reading()
+        return count
+
     async def close(self) -> None:
         """Gives the port back; when this returns it can be opened again."""
         # The transport closes by itself once told: a cancellation here leaves nothing open.

@@ -11,7 +11,7 @@ import numpy as np
 
 from device_drivers.interpretation import Interpreter
 from device_drivers.reading import Reading, Series
-from device_drivers.serial_line.codecs import STREAM_CODECS
+from device_drivers.serial_line.codecs import FRAME_CODECS
 from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 from gateway.link.anchor import Anchor, clock_penalty
@@ -79,7 +79,7 @@ def _meanings(firmware: str, frame: bytes, profiles: ProfileSet) -> list[tuple[F
         # Kept raw because no profile knows the model, which a batch does not name: any profile would be a guess.
         return []
     found: list[tuple[FirmwareProfile, Numbers]] = []
-    for driver, codec in STREAM_CODECS.items():
+    for driver, codec in FRAME_CODECS.items():
         sample = codec.read_whole(frame)
         if sample is not None:
             found += [

@@ -1,4 +1,4 @@
-"""What is told apart by sensor of those that send by themselves: how their frames look, and what each says."""
+"""What is told apart by sensor: how frames look, and what each says. Bytes in, samples out; no clock, no I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class StreamCodec:
-    """Bytes in, samples out; no clock, no I/O.
+    """Of a sensor that sends by itself.
 
     baudrate: 8N1. channels: all that a frame may say; a profile names some of them. read: of a frame that the framing
     found sound.
@@ -34,3 +34,11 @@ class StreamCodec:
     def read_whole(self, frame: bytes) -> Sample | None:
         """Of bytes that are one sound frame and nothing else; None otherwise."""
         return self.read(frame) if FrameFinder(self.framing).feed(frame) == [frame] else None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCodec:
+    """channels: all that a frame may say. read_whole: of bytes that are one sound frame and nothing else, else None."""
+
+    channels: tuple[str, ...]
+    read_whole: Callable[[bytes], Sample | None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,18 @@ class Framing:
         return cls(header, len(header), lambda _: length, sound)
 
 
+class Finder(Protocol):
+    """Finds frames in what comes. Never raises."""
+
+    skipped_bytes: int
+    bad_checksums: int
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that `data` completes, oldest first."""
+
+
 class FrameFinder:
-    """Of one line. Never raises."""
+    """A `Finder` by a framing."""
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing

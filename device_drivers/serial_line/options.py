@@ -30,12 +30,12 @@ WireText = Annotated[str, AfterValidator(_wire_text)]
 PortSelector = Annotated[SerialPort, PlainValidator(_port), PlainSerializer(str, return_type=str)]
 
 
-class StreamOptions(BaseModel):
-    """A sensor that sends by itself.
+class SensorOptions(BaseModel):
+    """One sensor on a line of its own.
 
     kind: whose frames they are. model: as a firmware profile names it; without such a profile the frames are kept
-    undecoded. firmware: empty to take the version that each frame states; set it for a sensor whose frames state none,
-    or say nothing by it. silence_s: without a byte for so long the line counts as lost.
+    undecoded. firmware: empty to take the version that the sensor states; set it for one that states none, or says
+    nothing by it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,7 +45,19 @@ class StreamOptions(BaseModel):
     port: PortSelector
     model: Annotated[WireText, Field(min_length=1)]
     firmware: WireText = ""
+
+
+class StreamOptions(SensorOptions):
+    """A sensor that sends by itself. silence_s: without a byte for so long the line counts as lost."""
+
     silence_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+
+
+class PollOptions(SensorOptions):
+    """A sensor that is asked. interval_s: from one request to the next; timeout_s: patience with each."""
+
+    interval_s: Annotated[float, Field(ge=0.5, le=3600)] = 10.0
+    timeout_s: Annotated[float, Field(ge=0.05, le=10)] = 1.0
 
 
 class Pms5003Options(StreamOptions):
@@ -74,3 +86,17 @@ class Ld2450Options(StreamOptions):
 
     kind: Literal["ld2450"]
     model: Annotated[WireText, Field(min_length=1)] = "LD2450"
+
+
+class MhZ19bOptions(PollOptions):
+    """A Winsen MH-Z19B (also -C) carbon dioxide sensor."""
+
+    kind: Literal["mhz19b"]
+    model: Annotated[WireText, Field(min_length=1)] = "MH-Z19B"
+
+
+class Sps30Options(PollOptions):
+    """A Sensirion SPS30 particle sensor on its UART (SHDLC). It measures once a second."""
+
+    kind: Literal["sps30"]
+    model: Annotated[WireText, Field(min_length=1)] = "SPS30"

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from device_drivers.presence import Named, Presence
-from device_drivers.serial_line.options import StreamOptions
+from device_drivers.serial_line.options import SensorOptions
 from device_drivers.serial_line.port import SerialPort, describe_links
 
 
-def presence(options: StreamOptions) -> Presence:
+def presence(options: SensorOptions) -> Presence:
     """As of now; opens nothing."""
     found, faults = _look(options.port)
     return Presence(str(options.port), found, faults, (Named(options.device, options.model, options.firmware),))

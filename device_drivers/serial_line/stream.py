@@ -1,20 +1,17 @@
 """A sensor that sends by itself, as a driver: frames of a serial line become readings."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from device_drivers.driver import Clock
 from device_drivers.errors import DeviceTimeout, LinkLost
-from device_drivers.interpretation import Interpreter, raw_reading, raw_series
-from device_drivers.reading import Causes, Reading, Series
-from device_drivers.serial_line.codec import Sample, StreamCodec
+from device_drivers.reading import Reading
+from device_drivers.serial_line.codec import StreamCodec
 from device_drivers.serial_line.codecs import STREAM_CODECS
 from device_drivers.serial_line.framing import FrameFinder
+from device_drivers.serial_line.meaning import Meanings, require_channels
 from device_drivers.serial_line.options import StreamOptions
 from device_drivers.transport import SerialLine, open_line
-from firmware_profiles.errors import ProfileError
-from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 
 # How many times `silence_s` a line may give bytes without one valid frame. Reopening sets the line's speed again,
@@ -28,10 +25,7 @@ def open_stream(options: StreamOptions, profiles: ProfileSet, clock: Clock) -> "
     Raises ProfileError for a profile that wants a channel which the frames do not have.
     """
     codec = STREAM_CODECS[options.kind]
-    for profile in profiles:
-        for channel in profile.channels if profile.driver == options.kind else ():
-            if channel not in codec.channels:
-                raise ProfileError(profile.name, f"channels.{channel}", f"the frame has {', '.join(codec.channels)}")
+    require_channels(profiles, options.kind, codec.channels)
     return StreamDriver(options, codec, profiles, clock)
 
 
@@ -46,12 +40,10 @@ class StreamDriver:
     def __init__(self, options: StreamOptions, codec: StreamCodec, profiles: ProfileSet, clock: Clock) -> None:
         self._options = options
         self._codec = codec
-        self._profiles = profiles
+        self._meanings = Meanings(options, profiles)
         self._clock = clock
         self._finder = FrameFinder(codec.framing)
         self._sensor_errors = 0
-        # By firmware as the frames state it: few, for a frame has one byte for it.
-        self._meanings: dict[str, _Known | _Unknown] = {}
         self._line: SerialLine | None = None
         self._opened_at_us = 0
 
@@ -104,50 +96,4 @@ class StreamDriver:
     def _readings(self, frame: bytes, taken_at_us: int) -> Sequence[Reading]:
         sample = self._codec.read(frame)
         self._sensor_errors += sample.error
-        firmware = self._options.firmware or sample.firmware
-        meaning = self._meanings.get(firmware)
-        if meaning is None:
-            meaning = self._meanings[firmware] = self._meaning(firmware)
-        return meaning.readings(sample, frame, taken_at_us, taken_at_us - self._opened_at_us)
-
-    def _meaning(self, firmware: str) -> "_Known | _Unknown":
-        profile = self._profiles.select(self._options.model, firmware)
-        if profile is None:
-            return _Unknown(raw_series(self._options.device, firmware))
-        return _Known(Interpreter(self._options.device, firmware, profile), profile)
-
-
-class _Known:
-    """A firmware that a profile explains."""
-
-    def __init__(self, interpreter: Interpreter, profile: FirmwareProfile) -> None:
-        self._interpreter = interpreter
-        self._warm_up_us = int(profile.warm_up_s * 1_000_000)
-        self._interval_us = int(profile.sampling.interval_s * 1_000_000)
-        self._on_change = profile.sampling.on_change
-        self._due_us = 0
-        self._changing: list[float | None] = []
-
-    def readings(self, sample: Sample, frame: bytes, taken_at_us: int, open_for_us: int) -> Sequence[Reading]:
-        del frame
-        changing = [sample.values.get(channel) for channel in self._on_change]
-        if taken_at_us < self._due_us and changing == self._changing:
-            return []
-        self._due_us, self._changing = taken_at_us + self._interval_us, changing
-        causes = Causes.WARMING_UP if open_for_us < self._warm_up_us else Causes.NONE
-        return [
-            self._interpreter.reading(channel, sample.values[channel], taken_at_us, causes)
-            for channel in self._interpreter.channels()
-            if channel in sample.values
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Unknown:
-    """A firmware that no profile explains: its frames are kept as they are."""
-
-    series: Series
-
-    def readings(self, sample: Sample, frame: bytes, taken_at_us: int, open_for_us: int) -> Sequence[Reading]:
-        del sample, open_for_us
-        return [raw_reading(self.series, frame, taken_at_us)]
+        return self._meanings.readings(sample, frame, taken_at_us, taken_at_us - self._opened_at_us)

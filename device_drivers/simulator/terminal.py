@@ -26,6 +26,11 @@ class EmulatedLine:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def near(self) -> int | None:
+        """The sensor's end, as a file descriptor; None while it is hung up."""
+        return self._terminal[0] if self._terminal else None
+
     def write(self, data: bytes) -> int:
         """Sends any bytes and returns how many the line took.
 

@@ -1,0 +1,72 @@
+"""Asking on a serial line: one request in flight, and a reply that comes late is not taken for the next one.
+
+Neither Modbus RTU nor what small sensors speak numbers its requests: a late reply looks like the one that is awaited.
+So the line must be silent for a while after a request without a reply, before anybody asks again.
+"""
+
+import asyncio
+
+from device_drivers.driver import Clock
+from device_drivers.errors import DeviceTimeout
+from device_drivers.serial_line.framing import Finder
+from device_drivers.transport import SerialLine
+
+QUIET_S = 0.1
+"""Silence for so long ends whatever was being said: at 9600 baud a byte takes one millisecond."""
+_MOST_QUIET = 20
+"""Times that silence is waited for: a unit that never stops is no reason to wait for ever."""
+
+
+class Exchange:
+    """Of one line, which it does not own. For one task: who asks waits for the answer."""
+
+    def __init__(self, line: SerialLine, clock: Clock) -> None:
+        self._line = line
+        self._clock = clock
+        self._is_unsettled = False
+        self.asked = 0
+        """Requests."""
+        self.unanswered = 0
+        """Requests without a sound reply in time."""
+        self.stray_bytes = 0
+        """That nobody had asked for, late replies among them."""
+        self.damaged = 0
+        """Places in replies that looked like one and were none."""
+        self.busy_us = 0
+        """Time from requests to the ends of their replies, or to the end of patience: what the line was in use."""
+
+    async def ask(self, request: bytes, finder: Finder, timeout_s: float) -> tuple[bytes, int]:
+        """The first frame that `finder`, a new one, finds after the request; when it was whole (µs of this boot).
+
+        Raises DeviceTimeout where none came in time, LinkLost when the line is gone.
+        """
+        if self._is_unsettled:
+            await self._settle()
+        self.stray_bytes += self._line.discard()
+        began_us = self._clock()
+        self._line.write(request)
+        self.asked += 1
+        self._is_unsettled = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    data, taken_at_us = await self._line.read(timeout_s)
+                    frames = finder.feed(data)
+                    if frames:
+                        self._is_unsettled = False
+                        return frames[0], taken_at_us
+        except (TimeoutError, DeviceTimeout) as error:
+            self.unanswered += 1
+            raise DeviceTimeout(f"no reply within {timeout_s:g} s") from error
+        finally:
+            self.stray_bytes += finder.skipped_bytes
+            self.damaged += finder.bad_checksums
+            self.busy_us += self._clock() - began_us
+
+    async def _settle(self) -> None:
+        for _ in range(_MOST_QUIET):
+            try:
+                data, _ = await self._line.read(QUIET_S)
+            except DeviceTimeout:
+                return
+            self.stray_bytes += len(data)

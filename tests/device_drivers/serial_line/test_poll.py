@@ -1,0 +1,183 @@
+"""Sensors that are asked, on emulated lines: what they answer, and what they do not."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from device_drivers.driver import Driver
+from device_drivers.errors import DeviceTimeout, LinkLost
+from device_drivers.reading import Reading
+from device_drivers.registry import DRIVER_KINDS
+from device_drivers.serial_line import mhz19b, poll, shdlc, sps30
+from device_drivers.serial_line.codec import Sample
+from device_drivers.serial_line.codecs import FRAME_CODECS
+from device_drivers.serial_line.exchange import Exchange
+from device_drivers.serial_line.framing import FrameFinder
+from device_drivers.serial_line.port import SerialPort
+from device_drivers.simulator.answering import AnsweringLine, EmulatedMhZ19b, EmulatedSps30
+from device_drivers.transport import open_line
+from firmware_profiles.selection import ProfileSet
+from tests.device_drivers.serial_line.terminals import HandClock
+
+MEASURED = tuple(float(n) for n in range(1, 11))
+
+
+def driver(kind: str, line: AnsweringLine, **options: object) -> Driver:
+    known = DRIVER_KINDS[kind]
+    table = {"kind": kind, "device": "hall", "port": str(line.link), "interval_s": 0.5, "timeout_s": 5, **options}
+    return known.open(known.options.model_validate(table), ProfileSet.load(), HandClock())
+
+
+async def following(readings: AsyncIterator[Sequence[Reading]]) -> dict[str, Reading]:
+    async with asyncio.timeout(10):
+        return {reading.series.channel: reading for reading in await anext(readings)}
+
+
+# -- codecs
+
+
+def test_published_frames() -> None:
+    assert mhz19b.REQUEST.hex() == "ff0186000000000079"
+    published = bytes.fromhex("ff8601f40000000085")
+    assert mhz19b.encode(500) == published
+    assert FrameFinder(mhz19b.REPLY).feed(published) == [published]
+    assert shdlc.request(sps30.ADDRESS, sps30.START, b"\x01\x03").hex() == "7e0000020103f97e"
+    assert shdlc.request(sps30.ADDRESS, sps30.READ).hex() == "7e000300fc7e"
+
+
+def test_every_flipped_bit_of_a_reply_is_refused() -> None:
+    for reply in (mhz19b.encode(500), sps30.encode(*MEASURED), sps30.encode()):
+        for bit in range(len(reply) * 8):
+            damaged = bytearray(reply)
+            damaged[bit // 8] ^= 1 << bit % 8
+            finder = FrameFinder(mhz19b.REPLY) if reply[0] == 0xFF else shdlc.ReplyFinder(sps30.ADDRESS, sps30.READ)
+            assert finder.feed(bytes(damaged)) == []
+
+
+@pytest.mark.parametrize("noise", [b"", b"\x7e", b"\x7e\x00", b"\x00\xff", shdlc.reply(0, sps30.START, 0)])
+def test_a_reply_is_found_in_any_pieces_behind_noise(noise: bytes) -> None:
+    reply = sps30.encode(*MEASURED)
+    for cut in range(len(noise + reply)):
+        finder, stream = shdlc.ReplyFinder(sps30.ADDRESS, sps30.READ), noise + reply
+        assert finder.feed(stream[:cut]) + finder.feed(stream[cut:]) == [reply]
+        assert finder.skipped_bytes == len(noise)
+
+
+def test_what_shdlc_escapes_comes_out_as_it_was() -> None:
+    every = bytes(range(256))[:255]
+    reply = shdlc.reply(0, 3, 0, every)
+    assert reply[1:-1].count(0x7E) == 0
+    assert shdlc.parse(reply).data == every
+
+
+def test_a_frame_that_was_kept_raw_is_read_as_it_is() -> None:
+    sample = FRAME_CODECS["sps30"].read_whole(sps30.encode(*MEASURED))
+    assert sample is not None
+    assert tuple(sample.values.values()) == MEASURED
+    assert FRAME_CODECS["mhz19b"].read_whole(mhz19b.encode(812)) == Sample({"carbon_dioxide": 812})
+    for kind, frame in (("sps30", sps30.encode()), ("sps30", mhz19b.encode(1)), ("mhz19b", mhz19b.encode(1) * 2)):
+        assert FRAME_CODECS[kind].read_whole(frame) is None
+
+
+# -- drivers
+
+
+async def test_mhz19b(tmp_path: Path) -> None:
+    with EmulatedMhZ19b(tmp_path, "1", ppm=812) as sensor:
+        sensor.serve()
+        async with driver("mhz19b", sensor) as opened:
+            found = await following(opened.readings())
+    assert {channel: r.value for channel, r in found.items()} == {"carbon_dioxide": 812}
+    assert found["carbon_dioxide"].series.quantity == "co2"
+
+
+async def test_sps30_states_its_firmware_and_is_told_to_measure(tmp_path: Path) -> None:
+    with EmulatedSps30(tmp_path, "1") as sensor:
+        sensor.serve()
+        sensor.values.append(MEASURED)
+        async with driver("sps30", sensor) as opened:
+            found = await following(opened.readings())
+    assert sensor.is_measuring
+    assert {c: r.value for c, r in found.items()} == {"pm1": 1, "pm2_5": 2, "pm4": 3, "pm10": 4, "typical_size": 10}
+    assert found["pm1"].series.firmware == "2.2"
+
+
+async def test_sps30_that_measures_already_and_has_nothing_new_is_asked_again(tmp_path: Path) -> None:
+    with EmulatedSps30(tmp_path, "1") as sensor:
+        sensor.serve()
+        sensor.is_measuring = True
+        async with driver("sps30", sensor) as opened:
+            coming = asyncio.create_task(following(opened.readings()))
+            await asyncio.sleep(0.7)
+            sensor.values.append(MEASURED)
+            assert (await coming)["pm2_5"].value == 2
+            assert opened.faults == {"unanswered": 0, "stray_bytes": 0, "bad_checksums": 0, "sensor_errors": 0}
+
+
+async def test_sps30_that_lost_power_is_opened_again(tmp_path: Path) -> None:
+    with EmulatedSps30(tmp_path, "1") as sensor:
+        sensor.serve()
+        sensor.values += [MEASURED]
+        async with driver("sps30", sensor) as opened:
+            readings = opened.readings()
+            await following(readings)
+            sensor.is_measuring = False
+            with pytest.raises(LinkLost, match="it does not measure: state 0x43"):
+                await following(readings)
+
+
+async def test_a_sensor_that_measures_nothing_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poll, "NOTHING_NEW", 2)
+    with EmulatedSps30(tmp_path, "1") as sensor:
+        sensor.serve()
+        async with driver("sps30", sensor) as opened:
+            with pytest.raises(LinkLost, match="has measured nothing 2 times in a row"):
+                await following(opened.readings())
+
+
+async def test_an_unknown_firmware_is_kept_raw(tmp_path: Path) -> None:
+    with EmulatedSps30(tmp_path, "1", version=(3, 0)) as sensor:
+        sensor.serve()
+        sensor.values.append(MEASURED)
+        async with driver("sps30", sensor) as opened:
+            found = await following(opened.readings())
+    assert found["raw"].frame == sps30.encode(*MEASURED)
+    assert found["raw"].series.firmware == "3.0"
+
+
+async def test_a_silent_sensor_loses_its_line_after_three_requests(tmp_path: Path) -> None:
+    with EmulatedMhZ19b(tmp_path, "1") as sensor:
+        async with driver("mhz19b", sensor, timeout_s=0.1) as opened:
+            with pytest.raises(LinkLost, match="3 requests in a row without a reply; is the sensor powered"):
+                await following(opened.readings())
+            assert opened.faults["unanswered"] == 3
+
+
+# -- the exchange
+
+
+async def test_a_late_reply_is_not_taken_for_the_next(tmp_path: Path) -> None:
+    """The first request is answered when the second is due: what comes then is the first one's."""
+    answers = iter([b"", mhz19b.encode(2)])
+    asked = asyncio.Event()
+
+    def answer(_heard: bytes) -> bytes:
+        asked.set()
+        return next(answers)
+
+    with AnsweringLine(tmp_path, "late", "1", answer) as sensor:
+        sensor.serve()
+        line = await open_line(SerialPort.parse(str(sensor.link)), mhz19b.BAUDRATE, HandClock())
+        try:
+            exchange = Exchange(line, HandClock())
+            with pytest.raises(DeviceTimeout):
+                await exchange.ask(mhz19b.REQUEST, FrameFinder(mhz19b.REPLY), 0.1)
+            sensor.write(mhz19b.encode(1))
+            frame, _ = await exchange.ask(mhz19b.REQUEST, FrameFinder(mhz19b.REPLY), 5)
+            assert struct.unpack_from(">H", frame, 2) == (2,)
+            assert (exchange.asked, exchange.unanswered, exchange.stray_bytes) == (2, 1, 9)
+        finally:
+            await line.close()
