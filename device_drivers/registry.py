@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from device_drivers.ble import presence as ble_presence
 from device_drivers.ble.options import BleOptions
 from device_drivers.driver import Clock, Driver
+from device_drivers.modbus.options import ModbusOptions
 from device_drivers.presence import Presence
 from device_drivers.serial_line import presence as serial_presence
 from device_drivers.serial_line.options import (
@@ -60,6 +61,12 @@ def _open_poll(options: PollOptions, profiles: ProfileSet, clock: Clock) -> Driv
     return open_poll(options, profiles, clock)
 
 
+def _open_modbus(options: ModbusOptions, profiles: ProfileSet, clock: Clock) -> Driver:
+    from device_drivers.modbus.driver import open_modbus
+
+    return open_modbus(options, profiles, clock)
+
+
 DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
     {
         "pms5003": DriverKind(Pms5003Options, _open_stream, serial_presence.presence),
@@ -68,6 +75,7 @@ DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
         "ld2450": DriverKind(Ld2450Options, _open_stream, serial_presence.presence),
         "mhz19b": DriverKind(MhZ19bOptions, _open_poll, serial_presence.presence),
         "sps30": DriverKind(Sps30Options, _open_poll, serial_presence.presence),
+        "modbus": DriverKind(ModbusOptions, _open_modbus, serial_presence.bus_presence),
         "ble": DriverKind(BleOptions, _open_ble, ble_presence.presence),
     }
 )

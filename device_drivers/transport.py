@@ -6,10 +6,10 @@ The only home of serialx and pyserial; what they raise becomes `LinkLost` here a
 import asyncio
 import errno
 from collections import deque
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from serial.tools.list_ports import comports
-from serialx import BaseSerialTransport, SerialException, create_serial_connection
+from serialx import BaseSerialTransport, Parity, SerialException, StopBits, create_serial_connection
 
 from device_drivers.driver import Clock
 from device_drivers.errors import DeviceTimeout, LinkLost
@@ -23,6 +23,10 @@ OPEN_TIMEOUT_S = 5.0
 HELD_BYTES = 64 * 1024
 
 
+_PARITIES = {"none": Parity.NONE, "even": Parity.EVEN, "odd": Parity.ODD}
+_STOP_BITS = {1: StopBits.ONE, 2: StopBits.TWO}
+
+
 class Chunk(NamedTuple):
     """Bytes as they came, and when: microseconds of this boot's monotonic clock."""
 
@@ -30,14 +34,30 @@ class Chunk(NamedTuple):
     taken_at_us: int
 
 
-async def open_line(port: SerialPort, baudrate: int, clock: Clock) -> "SerialLine":
-    """Opens the port 8N1 and locks it. Raises LinkLost, with what to do about it, if that cannot be done now."""
+async def open_line(
+    port: SerialPort,
+    baudrate: int,
+    clock: Clock,
+    *,
+    parity: Literal["none", "even", "odd"] = "none",
+    stop_bits: Literal[1, 2] = 1,
+) -> "SerialLine":
+    """Opens the port with 8 data bits and locks it.
+
+    Raises LinkLost, with what to do about it, if that cannot be done now.
+    """
     path = port.address if isinstance(port.address, str) else await _find(port.address)
     line = _Receiver(clock)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             transport, _ = await create_serial_connection(
-                asyncio.get_running_loop(), lambda: line, f"device://{path}", baudrate, exclusive=True
+                asyncio.get_running_loop(),
+                lambda: line,
+                f"device://{path}",
+                baudrate,
+                exclusive=True,
+                parity=_PARITIES[parity],
+                stopbits=_STOP_BITS[stop_bits],
             )
     except (OSError, SerialException) as error:
         raise LinkLost(_explain(error, port)) from error

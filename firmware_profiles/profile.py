@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from firmware_profiles.modbus import Modbus, Register
 from firmware_profiles.version import Version, parse_version
 
 # The wire format carries each of these with the series and bounds it to 128 bytes (128 ASCII characters here).
@@ -22,6 +23,7 @@ class Channel(BaseModel):
     unit: empty for a plain number or yes (1) and no (0).
     minimum, maximum: in `unit`, both inclusive: the range within which the manufacturer vouches for the value.
     accuracy: in `unit` as a number, or in the manufacturer's words; None where not stated.
+    register: of a device that speaks Modbus.
     """
 
     model_config = _STRICT
@@ -34,6 +36,7 @@ class Channel(BaseModel):
     minimum: float
     maximum: float
     accuracy: float | str | None = None
+    register_: Annotated[Register | None, Field(alias="register")] = None
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -120,7 +123,7 @@ class FirmwareProfile(BaseModel):
     name: unique, ends in a revision: `plantower-pms5003/1`. It travels with every series, so what it says never
     changes once readings carry it: a correction is a new revision.
     driver: the kind of driver that reads these devices. warm_up_s: seconds after power-up in which values are doubtful.
-    sampling: of a device that sends by itself.
+    sampling: of a device that sends by itself. modbus: of one that is read by registers; each channel then has one.
     """
 
     model_config = _STRICT
@@ -132,6 +135,7 @@ class FirmwareProfile(BaseModel):
     firmware: FirmwareRange = FirmwareRange()
     warm_up_s: Annotated[float, Field(ge=0)] = 0.0
     sampling: Sampling = Sampling()
+    modbus: Modbus | None = None
     channels: Mapping[Name, Channel] = Field(min_length=1)
 
     @field_validator("channels", mode="before")
@@ -147,6 +151,11 @@ class FirmwareProfile(BaseModel):
         for key, channel in self.channels.items():
             if channel.name != key:
                 raise ValueError(f"channel {key!r} may not call itself {channel.name!r}: leave its name out")
+        without = [key for key, channel in self.channels.items() if channel.register_ is None]
+        if self.modbus is not None and without:
+            raise ValueError(f"channels.{without[0]} has no register: say where its number is")
+        if self.modbus is None and len(without) < len(self.channels):
+            raise ValueError("a channel has a register: write a table [modbus], which may be empty")
         for name in self.sampling.on_change:
             if name not in self.channels:
                 raise ValueError(f"sampling.on_change names {name!r}: write one of {', '.join(self.channels)}")

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from device_drivers.modbus.options import ModbusOptions
 from device_drivers.presence import Named, Presence
 from device_drivers.serial_line.options import SensorOptions
 from device_drivers.serial_line.port import SerialPort, describe_links
@@ -12,6 +13,13 @@ def presence(options: SensorOptions) -> Presence:
     """As of now; opens nothing."""
     found, faults = _look(options.port)
     return Presence(str(options.port), found, faults, (Named(options.device, options.model, options.firmware),))
+
+
+def bus_presence(options: ModbusOptions) -> Presence:
+    """The same of a line that several units share."""
+    found, faults = _look(options.port)
+    units = tuple(Named(unit.device, unit.model, unit.firmware) for unit in options.device)
+    return Presence(str(options.port), found, faults, units)
 
 
 def _look(port: SerialPort) -> tuple[bool, tuple[str, ...]]:

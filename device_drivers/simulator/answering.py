@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from device_drivers.modbus import rtu
 from device_drivers.serial_line import mhz19b, shdlc, sps30
 from device_drivers.simulator.terminal import EmulatedLine
 
@@ -79,3 +81,34 @@ class EmulatedSps30(AnsweringLine):
         if not self.is_measuring:
             return shdlc.reply(sps30.ADDRESS, sps30.READ, 0x43)
         return sps30.encode(*self.values.pop(0)) if self.values else sps30.encode()
+
+
+class EmulatedModbus(AnsweringLine):
+    """Several units on one line. registers: by unit, function and address; a unit that is in none of them is silent.
+
+    written: every register that was written, in order, as (unit, address, value).
+    """
+
+    def __init__(self, directory: Path, serial: str, registers: dict[tuple[int, int, int], int]) -> None:
+        super().__init__(directory, "RS485", serial, self._answered)
+        self.registers = registers
+        self.silent: set[int] = set()
+        self.written: list[tuple[int, int, int]] = []
+        self.asked: list[bytes] = []
+
+    def _answered(self, heard: bytes) -> bytes:
+        # Requests are of eight bytes, and an emulated line brings them whole.
+        request = heard[-8:]
+        if len(request) < 8 or rtu.crc16(request[:-2]) != request[-2:]:
+            return b""
+        self.asked.append(request)
+        unit, function, address, count = struct.unpack(">BBHH", request[:-2])
+        if unit in self.silent or all(known != unit for known, _, _ in self.registers):
+            return b""
+        if function == rtu.WRITE_SINGLE:
+            self.written.append((unit, address, count))
+            return request
+        found = [self.registers.get((unit, function, address + n)) for n in range(count)]
+        if None in found:
+            return rtu.exception_reply(unit, function, 2)
+        return rtu.read_reply(unit, function, b"".join(struct.pack(">H", word) for word in found if word is not None))

@@ -35,7 +35,18 @@ def _names(profiles: ProfileSet, model: str, *versions: str) -> list[str | None]
 def test_what_the_package_brings() -> None:
     profiles = ProfileSet.load()
     radars = {"LD2410", "LD2410B", "LD2410C", "LD2450"}
-    assert profiles.models() == {"PMS5003", "PMS7003", "SDS011", "SPS30", "MH-Z19B", "MH-Z19C", "BTHome", *radars}
+    assert profiles.models() == {
+        "PMS5003",
+        "PMS7003",
+        "SDS011",
+        "SPS30",
+        "MH-Z19B",
+        "MH-Z19C",
+        "XY-MD02",
+        "SCD30",
+        "BTHome",
+        *radars,
+    }
     assert _names(profiles, "PMS7003", "99", "100", "151", "200", "") == [
         None,
         "plantower-pms5003/1",

@@ -1,0 +1,1 @@
+"""Modbus RTU: any device whose registers a profile names."""
