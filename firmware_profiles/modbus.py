@@ -51,7 +51,8 @@ class Write(BaseModel):
 
 
 class Modbus(BaseModel):
-    """begin: what a device must be told before it measures. most_registers: that it gives at once.
+    """begin: what a device must be told before it measures. most_registers: that it gives at once; the protocol
+    allows 125 (Modbus Application Protocol V1.1b3, section 6.3).
 
     most_gap: registers that nobody asked for and that may be read along, where that saves a request. 0 is safe: some
     devices refuse a range with a register that they do not have.

@@ -85,7 +85,7 @@ class ModbusDriver:
     async def __aenter__(self) -> Self:
         o = self._options
         self._line = await open_line(o.port, o.baudrate, self._clock, parity=o.parity, stop_bits=o.stop_bits)
-        self._exchange = Exchange(self._line, self._clock)
+        self._exchange = Exchange(self._line)
         self._opened_at_us = self._clock()
         return self
 

@@ -7,8 +7,6 @@ an exception, and has a code. Nothing in a reply says which registers it is of: 
 from struct import Struct
 
 READ_HOLDING, READ_INPUT, WRITE_SINGLE = 0x03, 0x04, 0x06
-MOST_REGISTERS = 125
-"""Of one read (Application Protocol, section 6.3)."""
 
 EXCEPTIONS = {
     1: "it does not know this function",

@@ -6,7 +6,6 @@ So the line must be silent for a while after a request without a reply, before a
 
 import asyncio
 
-from device_drivers.driver import Clock
 from device_drivers.errors import DeviceTimeout
 from device_drivers.serial_line.framing import Finder
 from device_drivers.transport import SerialLine
@@ -20,20 +19,15 @@ _MOST_QUIET = 20
 class Exchange:
     """Of one line, which it does not own. For one task: who asks waits for the answer."""
 
-    def __init__(self, line: SerialLine, clock: Clock) -> None:
+    def __init__(self, line: SerialLine) -> None:
         self._line = line
-        self._clock = clock
         self._is_unsettled = False
-        self.asked = 0
-        """Requests."""
         self.unanswered = 0
         """Requests without a sound reply in time."""
         self.stray_bytes = 0
         """That nobody had asked for, late replies among them."""
         self.damaged = 0
         """Places in replies that looked like one and were none."""
-        self.busy_us = 0
-        """Time from requests to the ends of their replies, or to the end of patience: what the line was in use."""
 
     async def ask(self, request: bytes, finder: Finder, timeout_s: float) -> tuple[bytes, int]:
         """The first frame that `finder`, a new one, finds after the request; when it was whole (µs of this boot).
@@ -43,9 +37,7 @@ class Exchange:
         if self._is_unsettled:
             await self._settle()
         self.stray_bytes += self._line.discard()
-        began_us = self._clock()
         self._line.write(request)
-        self.asked += 1
         self._is_unsettled = True
         try:
             async with asyncio.timeout(timeout_s):
@@ -61,7 +53,6 @@ class Exchange:
         finally:
             self.stray_bytes += finder.skipped_bytes
             self.damaged += finder.bad_checksums
-            self.busy_us += self._clock() - began_us
 
     async def _settle(self) -> None:
         for _ in range(_MOST_QUIET):

@@ -89,7 +89,7 @@ class PollDriver:
 
     async def __aenter__(self) -> Self:
         self._line = await open_line(self._options.port, self._protocol.baudrate, self._clock)
-        self._exchange = Exchange(self._line, self._clock)
+        self._exchange = Exchange(self._line)
         self._opened_at_us = self._clock()
         return self
 

@@ -48,10 +48,12 @@ def place(
     at = parsed("--from", since)
 
     async def work(connection: Connection) -> tuple[str, bool]:
+        # First: what fails after the placement would look as if nothing had been placed.
+        clock = await clock_of(connection, site)
         moment = await past(connection, "--from", site, at) or datetime.now(UTC)
         known = any((row["site"], row["zone"]) == (site, zone) for row in await fleet.list_zones(connection))
         await places.place(connection, site, name, zone, position, moment)
-        return shown(moment, await clock_of(connection, site)), known
+        return shown(moment, clock), known
 
     moment, known = on_database(dsn, work)
     where = "in no zone" if zone is None else f"in {zone}" + ("" if known else f", a new zone of {site},")
@@ -76,9 +78,10 @@ def replace(
     moment_of = parsed("--at", at)
 
     async def work(connection: Connection) -> str:
+        clock = await clock_of(connection, site)
         moment = await past(connection, "--at", site, moment_of) or datetime.now(UTC)
         await places.replace(connection, site, old, new, moment)
-        return shown(moment, await clock_of(connection, site))
+        return shown(moment, clock)
 
     moment = on_database(dsn, work)
     typer.echo(f"{site}/{new} goes on with the history of {device} since {moment}")
