@@ -3,25 +3,24 @@
 import math
 
 from device_drivers.reading import Causes, Reading, Series
+from device_drivers.reliability import Plausibility, reliability
 from firmware_profiles.profile import FirmwareProfile
 
-# A reading is as reliable as the worst of its causes lets it be (0 to 100).
-_RELIABILITY = {Causes.OUT_OF_RANGE: 20, Causes.WARMING_UP: 50}
-
-
-def reliability(causes: Causes) -> int:
-    """0 to 100, for the causes that are judged here; the clock's are judged by the server."""
-    return min((_RELIABILITY[cause] for cause in causes if cause in _RELIABILITY), default=100)
+_OUT_OF_RANGE = Causes.OUT_OF_RANGE.value
 
 
 class Interpreter:
-    """The channels of one device with one firmware. Its `Series` are built once, so that batching them is cheap."""
+    """The channels of one device with one firmware. Its `Series` are built once, so that batching them is cheap.
+
+    It remembers each channel's last values, for the causes that only a row of readings shows.
+    """
 
     def __init__(self, device: str, firmware: str, profile: FirmwareProfile) -> None:
         self._channels = {
             channel.name: (
                 channel,
                 Series(device, channel.name, channel.quantity, channel.unit, profile.name, firmware),
+                None if channel.max_rate is None and channel.stuck_after_s is None else Plausibility(channel),
             )
             for channel in profile.channels.values()
         }
@@ -30,13 +29,19 @@ class Interpreter:
         """Names of the channels that the profile knows."""
         return tuple(self._channels)
 
-    def reading(self, channel: str, raw: float, taken_at_us: int, causes: Causes = Causes.NONE) -> Reading:
-        """`raw` in the device's own number; KeyError for a channel that is not in the profile."""
-        meaning, series = self._channels[channel]
+    def reading(self, channel: str, raw: float, taken_at_us: int, causes: int = 0) -> Reading:
+        """`raw` in the device's own number; KeyError for a channel that is not in the profile.
+
+        causes: bits of `Causes` that the driver knows already.
+        """
+        meaning, series, plausibility = self._channels[channel]
         value = meaning.value(raw)
+        bits = int(causes)
         if not meaning.in_range(value):
-            causes |= Causes.OUT_OF_RANGE
-        return Reading(series, value, taken_at_us, reliability(causes), int(causes))
+            bits |= _OUT_OF_RANGE
+        if plausibility is not None:
+            bits |= plausibility.causes(value, taken_at_us)
+        return Reading(series, value, taken_at_us, reliability(bits) if bits else 100, bits)
 
 
 def raw_series(device: str, firmware: str) -> Series:

@@ -13,6 +13,17 @@ class Causes(IntFlag):
     CLOCK_ESTIMATED = 4  # the boot was never synchronised; its time was bounded from its neighbours
     LOW_BATTERY = 8  # the device reported a battery too low to trust its sensor
     WARMING_UP = 16  # read within the profile's warm-up time after the device came up
+    FAST_CHANGE = 32  # further from the last believable value than the profile lets the channel move in that time
+    STUCK = 64  # the same number for longer than the profile says that a working sensor can give it
+    SENSOR_ERROR = 128  # the sensor itself states an error
+    WEAK_SIGNAL = 256  # heard at the edge of the radio's range: others of its readings will be missing
+
+    @classmethod
+    def names(cls, bits: int) -> list[str]:
+        """The causes by name, lowest bit first; `bit_512` for one that a newer gateway knows and we do not."""
+        known = [cause.name.lower() for cause in cls if cause.value & bits and cause.name is not None]
+        unknown = bits & ~sum(cls)
+        return known + [f"bit_{1 << n}" for n in range(unknown.bit_length()) if unknown >> n & 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +49,8 @@ class Reading:
     taken_at_us: integer microseconds of this boot's monotonic clock. Wall time is added by the batch's
     clock anchor, so that what was read before the clock was right is dated right afterwards.
     reliability: 0 (worthless) to 100; causes: bits of `Causes` that lowered it.
-    frame: the raw bytes, only where they could not be decoded (see `Series.profile`).
+    frame: the raw bytes, where they could not be decoded (see `Series.profile`); and, where the operator has frames
+    kept, on the first of the readings that a frame gave.
     """
 
     series: Series

@@ -23,6 +23,8 @@ class Channel(BaseModel):
     unit: empty for a plain number or yes (1) and no (0).
     minimum, maximum: in `unit`, both inclusive: the range within which the manufacturer vouches for the value.
     accuracy: in `unit` as a number, or in the manufacturer's words; None where not stated.
+    max_rate: in `unit` per second: what changes faster is marked as doubtful. stuck_after_s: a number that stays
+    exactly the same for so long is; leave it out where a calm room does that (no particles, nobody there).
     register: of a device that speaks Modbus.
     """
 
@@ -36,6 +38,8 @@ class Channel(BaseModel):
     minimum: float
     maximum: float
     accuracy: float | str | None = None
+    max_rate: Annotated[float | None, Field(gt=0)] = None
+    stuck_after_s: Annotated[float | None, Field(ge=60)] = None
     register_: Annotated[Register | None, Field(alias="register")] = None
 
     @model_validator(mode="after")

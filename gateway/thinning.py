@@ -113,7 +113,7 @@ class Thinning:
         value, taken_us = reading.value, reading.taken_at_us
         seen = self._series.get(reading.series)
         # What cannot be compared, or was read in another minute than it comes in, is sealed as it is.
-        if reading.frame is not None or not math.isfinite(value) or self._minute_of(taken_us) != self._minute:
+        if not math.isfinite(value) or self._minute_of(taken_us) != self._minute:
             kept.append(reading)
         elif seen is None:
             if len(self._series) < MAX_SERIES:

@@ -80,7 +80,7 @@ class BleSensor:
         if heard.not_numbers:
             self._faults["not_numbers"] += heard.not_numbers
         self._note_battery(heard.values)
-        causes = Causes.LOW_BATTERY if self._low_battery else Causes.NONE
+        causes = Causes.LOW_BATTERY.value if self._low_battery else 0
         readings: list[Reading] = []
         for channel, raw in heard.values.items():
             interpreter = known.interpreter(channel)

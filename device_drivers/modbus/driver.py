@@ -133,7 +133,7 @@ class ModbusDriver:
         reply, taken_at_us = answer
         values = read.values(reply[3:-2])
         warming = taken_at_us - self._opened_at_us < unit.profile.warm_up_s * 1_000_000
-        causes = Causes.WARMING_UP if warming else Causes.NONE
+        causes = Causes.WARMING_UP.value if warming else 0
         return [unit.interpreter.reading(name, raw, taken_at_us, causes) for name, raw in values.items()]
 
     async def _ask(self, unit: "_Unit", request: bytes) -> tuple[bytes, int] | None:

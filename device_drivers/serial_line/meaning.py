@@ -1,6 +1,7 @@
 """What the frames of one sensor mean, by the firmware that they state."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from device_drivers.interpretation import Interpreter, raw_reading, raw_series
 from device_drivers.reading import Causes, Reading, Series
@@ -39,14 +40,15 @@ class Meanings:
         profile = self._profiles.select(self._options.model, firmware)
         if profile is None:
             return _Unknown(raw_series(self._options.device, firmware))
-        return _Known(Interpreter(self._options.device, firmware, profile), profile)
+        return _Known(Interpreter(self._options.device, firmware, profile), profile, self._options.keep_frames)
 
 
 class _Known:
     """A firmware that a profile explains."""
 
-    def __init__(self, interpreter: Interpreter, profile: FirmwareProfile) -> None:
+    def __init__(self, interpreter: Interpreter, profile: FirmwareProfile, keep_frames: bool) -> None:
         self._interpreter = interpreter
+        self._keep_frames = keep_frames
         self._warm_up_us = int(profile.warm_up_s * 1_000_000)
         self._interval_us = int(profile.sampling.interval_s * 1_000_000)
         self._on_change = profile.sampling.on_change
@@ -54,17 +56,21 @@ class _Known:
         self._changing: list[float | None] = []
 
     def readings(self, sample: Sample, frame: bytes, taken_at_us: int, open_for_us: int) -> Sequence[Reading]:
-        del frame
         changing = [sample.values.get(channel) for channel in self._on_change]
         if taken_at_us < self._due_us and changing == self._changing:
             return []
         self._due_us, self._changing = taken_at_us + self._interval_us, changing
-        causes = Causes.WARMING_UP if open_for_us < self._warm_up_us else Causes.NONE
-        return [
+        causes = Causes.WARMING_UP.value if open_for_us < self._warm_up_us else 0
+        if sample.error:
+            causes |= Causes.SENSOR_ERROR.value
+        readings = [
             self._interpreter.reading(channel, sample.values[channel], taken_at_us, causes)
             for channel in self._interpreter.channels()
             if channel in sample.values
         ]
+        if self._keep_frames and readings:
+            readings[0] = replace(readings[0], frame=frame)
+        return readings
 
 
 class _Unknown:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from device_drivers.reading import Causes
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_json, show_table
 from ingest_server.commands.moments import clock_of, of_our_time, parsed, shown
 from ingest_server.storage.connection import Connection
@@ -22,7 +23,7 @@ To = Annotated[str | None, typer.Option("--to", help="As --from; itself not incl
 ReadingType = Annotated[str | None, typer.Option("--type", help="One quantity only, such as temperature.")]
 Most = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="About so many readings, the oldest first.")]
 
-_COLUMNS_UNSEEN = frozenset({"series_id", "causes", "device_id"})
+_COLUMNS_UNSEEN = frozenset({"series_id", "device_id"})
 # Of a table for a person; programs get all of them.
 
 
@@ -229,22 +230,30 @@ def _show(title: str, found: Sequence[Any], zone: ZoneInfo, as_json: bool) -> No
         show_json(rows)
     elif rows:
         unseen = set(_COLUMNS_UNSEEN)
+        if not any(row.get("causes") for row in rows):
+            unseen.add("causes")
         if all(row["channel"] == row["reading_type"] for row in rows):
             # Nearly always: only a device with two probes of one quantity calls them otherwise.
             unseen.add("channel")
         columns = [column for column in rows[0] if column not in unseen]
-        show_table(title, columns, [[_rounded(row[column]) for column in columns] for row in rows])
+        show_table(title, columns, [[_shown(row[column]) for column in columns] for row in rows])
     else:
         typer.echo(f"no {title} at that time")
 
 
 def _plain(found: Sequence[Any], zone: ZoneInfo) -> list[dict[str, Any]]:
-    return [{column: _local(value, zone) for column, value in row._asdict().items()} for row in found]
+    return [{column: _readable(column, value, zone) for column, value in row._asdict().items()} for row in found]
+
+
+def _readable(column: str, value: Any, zone: ZoneInfo) -> object:
+    return Causes.names(value) if column == "causes" else _local(value, zone)
 
 
 def _local(value: object, zone: ZoneInfo) -> object:
     return value.astimezone(zone).isoformat() if isinstance(value, datetime) else value
 
 
-def _rounded(value: object) -> object:
+def _shown(value: object) -> object:
+    if isinstance(value, list):
+        return ", ".join(value)
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from device_drivers.interpretation import Interpreter, raw_reading, raw_series, reliability
+from device_drivers.interpretation import Interpreter, raw_reading, raw_series
 from device_drivers.reading import Causes
 from firmware_profiles.profile import FirmwareProfile
 
@@ -44,8 +44,6 @@ def test_causes_add_up_and_the_worst_decides() -> None:
     reading = interpreter.reading("temperature", 0, 7, Causes.WARMING_UP)
     assert reading.causes == Causes.WARMING_UP | Causes.OUT_OF_RANGE
     assert reading.reliability == 20
-    assert reliability(Causes.WARMING_UP) == 50
-    assert reliability(Causes.NONE) == 100
 
 
 def test_an_unknown_channel_is_a_key_error() -> None:

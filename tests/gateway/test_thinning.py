@@ -113,13 +113,19 @@ def test_a_reading_of_the_next_minute_comes_after_what_was_held_back() -> None:
     assert thinning.pick([later], 61 * SECOND) == [b, later]
 
 
+def test_a_frame_that_is_kept_keeps_no_reading_from_being_thinned() -> None:
+    thinning = active()
+    told = [replace(reading("a", value, n * SECOND), frame=b"kept") for n, value in ((1, 1.0), (2, 1.0), (3, 2.0))]
+    assert thinning.pick(told, 3 * SECOND) == [told[0], told[2]]
+
+
 def test_what_comes_late_or_cannot_be_compared_is_sealed() -> None:
     thinning = active()
     first = reading("a", 1.0, 61 * SECOND)
     odd = [
         reading("a", math.nan, 62 * SECOND),
         reading("a", math.inf, 62 * SECOND),
-        replace(reading("a", 1.0, 62 * SECOND), frame=b"raw"),
+        replace(reading("a", math.nan, 62 * SECOND), frame=b"raw"),
         reading("a", 1.0, 59 * SECOND),  # of the minute before
         reading("a", 1.0, 10_000 * SECOND),  # a clock gone wrong
         reading("a", 1.0, 61 * SECOND - 1),

@@ -100,6 +100,14 @@ CREATE FUNCTION iot_service.ambient_conditions(device integer, quantity text, at
            WHERE ((s.quantity <> ambient_conditions.quantity) AND (NOT iot_service.is_presence(s.quantity)) AND (NOT iot_service.is_of_device(s.quantity)))
            ORDER BY s.quantity, l.recorded_at DESC, s.series_id) n;
 END;
+CREATE FUNCTION iot_service.cause_names(causes integer) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT COALESCE(array_agg(COALESCE(c.name, ('bit_'::text || ((1)::bigint << n.n))) ORDER BY n.n), '{}'::text[]) AS "coalesce"
+    FROM (generate_series(0, 31) n(n)
+      LEFT JOIN ( VALUES (0,'out_of_range'::text), (1,'clock_uncertain'::text), (2,'clock_estimated'::text), (3,'low_battery'::text), (4,'warming_up'::text), (5,'fast_change'::text), (6,'stuck'::text), (7,'sensor_error'::text), (8,'weak_signal'::text)) c("bit", name) ON ((c."bit" = n.n)))
+   WHERE (((cause_names.causes >> n.n) & 1) = 1);
+END;
 CREATE FUNCTION iot_service.grant_roles() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from device_drivers.reading import Reading, Series
+from device_drivers.reading import Causes, Reading, Series
 from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 from ingest_server.storage.connection import connect
@@ -355,3 +355,13 @@ async def test_latest_readings_hours_and_days(every_database: Database) -> None:
         (air, day - timedelta(days=1), "temperature", 26, 26, 26, 1, "temperature", "°C"),
         (air, day, "temperature", 24, 20, 30, 3, "temperature", "°C"),
     ]
+
+
+def test_sql_names_causes_as_the_code_does(every_database: Database) -> None:
+    bits = [0, *(1 << n for n in range(32)), 1 | 64, int(sum(Causes)), 2**31 - 1]
+    # A column of int4: the highest bit is its sign.
+    signed = [b - 2**32 if b >= 2**31 else b for b in bits]
+    named = every_database.query(
+        "SELECT iot_service.cause_names(b) FROM unnest(%s::int[]) WITH ORDINALITY AS u (b, n) ORDER BY n", signed
+    )
+    assert [names for (names,) in named] == [Causes.names(b) for b in bits]

@@ -1,13 +1,16 @@
 """`heal7-iot history` as a person and as a program use it."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from device_drivers.reading import Causes
 from heal7_iot.simulate.backfill.load import Loader
 from heal7_iot.simulate.backfill.plan import Backfill
-from tests.ingest_server.command_line import run
+from tests.ingest_server.command_line import Said, run
+from tests.ingest_server.line import NOW_US, SECOND, data, reading, settle
 from tests.peers.postgres import Database
 
 END = datetime(2026, 11, 20, 15, tzinfo=UTC)
@@ -120,3 +123,27 @@ def test_a_mistake_is_one_line(
     assert said.code == code
     (line,) = said.err.strip().splitlines()
     assert told in line
+
+
+async def test_why_a_reading_is_doubtful_is_said_by_name(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words for a person, in a list for a program; a table in which all is well has no such column."""
+    doubtful = [
+        replace(reading(20.5, NOW_US - 2 * SECOND), reliability=30, causes=Causes.STUCK | Causes.WARMING_UP),
+        reading(20.75, NOW_US - SECOND),
+    ]
+    await settle(database, data(0, doubtful))
+    begin = datetime.fromtimestamp(NOW_US / 1e6 - 10, UTC).isoformat()
+    end = datetime.fromtimestamp(NOW_US / 1e6, UTC).isoformat()
+
+    def asked(*more: str, begin: str = begin) -> Said:
+        wanted = ("raw", f"seoul-1/{doubtful[0].series.device}", "--from", begin, "--to", end, *more)
+        return run(capsys, "history", *wanted, "--dsn", database.dsn)
+
+    said = await asyncio.to_thread(asked, "--json")
+    assert isinstance(said.json, dict)
+    assert [row["causes"] for row in said.json["readings"]] == [["warming_up", "stuck"], []]
+    assert "warming_up, stuck" in (await asyncio.to_thread(asked)).out
+    later = datetime.fromtimestamp(NOW_US / 1e6 - 1, UTC).isoformat()
+    assert "causes" not in (await asyncio.to_thread(asked, begin=later)).out

@@ -76,7 +76,10 @@ async def test_damaged_frames_are_counted_and_skipped(sensor: EmulatedPms5003) -
     frame = encode(Frame(pm1=7, version=FIRMWARE))
     async with _driver(sensor.link, HandClock()) as driver:
         sensor.send(b"\x00\x01\x02" + frame[:-1] + b"\xee" + encode(Frame(pm1=8, version=FIRMWARE, error=1)))
-        assert (await _next(driver.readings()))["pm1"].value == 8.0
+        marked = (await _next(driver.readings()))["pm1"]
+        assert marked.value == 8.0
+        assert marked.causes & Causes.SENSOR_ERROR
+        assert marked.reliability <= 10
         assert driver.faults == {"skipped_bytes": 35, "bad_checksums": 1, "sensor_errors": 1}
 
 

@@ -40,6 +40,17 @@ async def test_sds011(line: EmulatedLine) -> None:
         assert await following(opened.readings()) == pytest.approx({"pm2_5": 123.6, "pm10": 261.8})
 
 
+async def test_a_frame_goes_with_the_first_of_its_readings_where_it_is_to_be_kept(line: EmulatedLine) -> None:
+    frame = sds011.encode(1236, 2618, 0x60A1)
+    for keep, kept in ((False, [None, None]), (True, [frame, None])):
+        async with driver("sds011", line, HandClock(), keep_frames=keep) as opened:
+            line.write(frame)
+            async with asyncio.timeout(5):
+                readings = await anext(opened.readings())
+            assert [reading.frame for reading in readings] == kept
+            assert all(reading.series.profile for reading in readings)
+
+
 async def test_ld2410_reports_somebody_at_once_and_else_once_a_second(line: EmulatedLine) -> None:
     clock = HandClock()
     async with driver("ld2410", line, clock) as opened:

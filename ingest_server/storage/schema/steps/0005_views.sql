@@ -97,6 +97,16 @@ CREATE FUNCTION iot_service.accuracy(series integer, written_at timestamptz) RET
      LIMIT 1;
 END;
 
+-- Why a reading is less than fully reliable, in words; the numbers are those of the wire format (WIRE.md, section 3).
+CREATE FUNCTION iot_service.cause_names(causes integer) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE BEGIN ATOMIC
+    SELECT coalesce(array_agg(coalesce(c.name, 'bit_' || (1::bigint << n)) ORDER BY n), '{}')
+      FROM generate_series(0, 31) AS n
+      LEFT JOIN (VALUES (0, 'out_of_range'), (1, 'clock_uncertain'), (2, 'clock_estimated'), (3, 'low_battery'),
+                        (4, 'warming_up'), (5, 'fast_change'), (6, 'stuck'), (7, 'sensor_error'), (8, 'weak_signal')
+                ) AS c (bit, name) ON c.bit = n
+     WHERE cause_names.causes >> n & 1 = 1;
+END;
+
 CREATE VIEW iot_service.readings AS
 SELECT s.device_id, s.quantity AS reading_type, r.value, s.unit,
        iot_service.accuracy(r.series_id, r.created_at) AS accuracy,
