@@ -22,7 +22,8 @@ def _error(table: dict[str, object]) -> str:
 def test_a_device_with_its_defaults() -> None:
     options = Pms5003Options.model_validate(PMS)
     assert (options.model, options.firmware, options.silence_s) == ("PMS5003", "", 10.0)
-    assert options.model_dump() == {**PMS, "model": "PMS5003", "firmware": "", "silence_s": 10.0}
+    defaults = {"model": "PMS5003", "firmware": "", "keep_frames": False, "silence_s": 10.0}
+    assert options.model_dump() == {**PMS, **defaults}
     with pytest.raises(ValidationError):
         options.device = "other"
 
