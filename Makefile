@@ -10,7 +10,7 @@ PLOT ?=
 ONLY ?=
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain bench-neighbour bench-months bench-restore bench-storage lock clean tools
+.PHONY: help demo test test-slow test-mutations soak soak-day check format bench bench-fleet bench-drain bench-neighbour bench-months bench-restore bench-storage bench-drivers lock clean tools
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -63,6 +63,9 @@ bench-restore: $(VENV)/ready ## backup, restore and verification of READINGS=100
 
 bench-storage: $(VENV)/ready ## a year of READINGS=100000000 (40 GB of disk): load rate, queries
 	@$(BIN)/python -m bench.storage $(if $(READINGS),--readings $(READINGS))
+
+bench-drivers: $(VENV)/ready tools ## frames/s of each codec, adverts/s; a gateway with 200 BLE sensors and 16 serial lines
+	@$(BIN)/python -m bench.drivers
 
 lock: $(VENV)/ready ## resolve the dependencies anew
 	$(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install -q uv

@@ -5,6 +5,7 @@ org.bluez.AdvertisementMonitorManager, org.bluez.Device). What bleak reads is th
 """
 
 import asyncio
+import select
 from collections.abc import Mapping
 from typing import Self
 
@@ -177,7 +178,9 @@ class EmulatedBlueZ:
         await self._signal("/", _OBJECTS, "InterfacesAdded", "oa{sa{sv}}", [path, interfaces])
 
     async def _signal(self, path: str, interface: str, member: str, signature: str, body: list[object]) -> None:
-        # dbus-fast gives the connection up when the socket is full and a second message comes: one at a time.
+        # dbus-fast takes a socket that is full for one that broke: as fast as the bus reads, one message at a time.
+        while not select.select((), (self._bus._sock,), (), 0)[1]:
+            await asyncio.sleep(0.0005)
         await self._bus.send(Message.new_signal(path, interface, member, signature, body))
         # A sent message is a finished future, which lets nobody else run: the readers would fall behind.
         await asyncio.sleep(0)
