@@ -209,8 +209,8 @@ def main() -> None:
             measured = asyncio.run(adverts_a_core(directory, profiles, options.adverts, fresh_of))
             figures[name] = measured
             console.print(
-                f"{name:<10} {measured['adverts_per_s_of_a_core']:>9,} adverts/s of a core, {measured['us_per_advert']} µs"
-                f" each, {measured['readings_per_advert']} readings of each that is new; {measured['overflowed']} lost"
+                f"{name:<10} {measured['adverts_per_s_of_a_core']:>9,} adverts/s of a core, "
+                f"{measured['us_per_advert']} µs each, {measured['readings_per_advert']} readings of each that is new; {measured['overflowed']} lost"
             )
         postgres.start()
         with mosquitto(directory) as port:
