@@ -210,7 +210,8 @@ def main() -> None:
             figures[name] = measured
             console.print(
                 f"{name:<10} {measured['adverts_per_s_of_a_core']:>9,} adverts/s of a core, "
-                f"{measured['us_per_advert']} µs each, {measured['readings_per_advert']} readings of each that is new; {measured['overflowed']} lost"
+                f"{measured['us_per_advert']} µs each, {measured['readings_per_advert']} readings of each; "
+                f"{measured['overflowed']} lost"
             )
         postgres.start()
         with mosquitto(directory) as port:
