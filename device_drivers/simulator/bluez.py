@@ -179,7 +179,9 @@ class EmulatedBlueZ:
 
     async def _signal(self, path: str, interface: str, member: str, signature: str, body: list[object]) -> None:
         # dbus-fast takes a socket that is full for one that broke: as fast as the bus reads, one message at a time.
-        while not select.select((), (self._bus._fd,), (), 0)[1]:  # noqa: ASYNC110 - its event is dbus-fast's own
+        socket = self._bus._fd
+        assert socket is not None, "enter it before"
+        while not select.select((), (socket,), (), 0)[1]:  # noqa: ASYNC110 - its event is dbus-fast's own
             await asyncio.sleep(0.0005)
         await self._bus.send(Message.new_signal(path, interface, member, signature, body))
         # A sent message is a finished future, which lets nobody else run: the readers would fall behind.
