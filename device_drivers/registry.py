@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from device_drivers.ble import presence as ble_presence
+from device_drivers.ble.gatt import presence as gatt_presence
+from device_drivers.ble.gatt.options import GattOptions
 from device_drivers.ble.options import BleOptions
 from device_drivers.driver import Clock, Driver
 from device_drivers.modbus.options import ModbusOptions
@@ -67,6 +69,12 @@ def _open_modbus(options: ModbusOptions, profiles: ProfileSet, clock: Clock) -> 
     return open_modbus(options, profiles, clock)
 
 
+def _open_gatt(options: GattOptions, profiles: ProfileSet, clock: Clock) -> Driver:
+    from device_drivers.ble.gatt.driver import open_gatt
+
+    return open_gatt(options, profiles, clock)
+
+
 DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
     {
         "pms5003": DriverKind(Pms5003Options, _open_stream, serial_presence.presence),
@@ -77,5 +85,6 @@ DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
         "sps30": DriverKind(Sps30Options, _open_poll, serial_presence.presence),
         "modbus": DriverKind(ModbusOptions, _open_modbus, serial_presence.bus_presence),
         "ble": DriverKind(BleOptions, _open_ble, ble_presence.presence),
+        "gatt": DriverKind(GattOptions, _open_gatt, gatt_presence.presence),
     }
 )

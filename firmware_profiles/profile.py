@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from firmware_profiles.gatt import Characteristic, Gatt
 from firmware_profiles.modbus import Modbus, Register
 from firmware_profiles.version import Version, parse_version
 
@@ -25,7 +26,7 @@ class Channel(BaseModel):
     accuracy: in `unit` as a number, or in the manufacturer's words; None where not stated.
     max_rate: in `unit` per second: what changes faster is marked as doubtful. stuck_after_s: a number that stays
     exactly the same for so long is; leave it out where a calm room does that (no particles, nobody there).
-    register: of a device that speaks Modbus.
+    register: of a device that speaks Modbus. characteristic: of one that is read over Bluetooth GATT.
     """
 
     model_config = _STRICT
@@ -41,6 +42,7 @@ class Channel(BaseModel):
     max_rate: Annotated[float | None, Field(gt=0)] = None
     stuck_after_s: Annotated[float | None, Field(ge=60)] = None
     register_: Annotated[Register | None, Field(alias="register")] = None
+    characteristic: Characteristic | None = None
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -128,6 +130,7 @@ class FirmwareProfile(BaseModel):
     changes once readings carry it: a correction is a new revision.
     driver: the kind of driver that reads these devices. warm_up_s: seconds after power-up in which values are doubtful.
     sampling: of a device that sends by itself. modbus: of one that is read by registers; each channel then has one.
+    gatt: of one that is read over Bluetooth GATT; each channel then has a characteristic.
     """
 
     model_config = _STRICT
@@ -140,6 +143,7 @@ class FirmwareProfile(BaseModel):
     warm_up_s: Annotated[float, Field(ge=0)] = 0.0
     sampling: Sampling = Sampling()
     modbus: Modbus | None = None
+    gatt: Gatt | None = None
     channels: Mapping[Name, Channel] = Field(min_length=1)
 
     @field_validator("channels", mode="before")
@@ -155,14 +159,24 @@ class FirmwareProfile(BaseModel):
         for key, channel in self.channels.items():
             if channel.name != key:
                 raise ValueError(f"channel {key!r} may not call itself {channel.name!r}: leave its name out")
-        without = [key for key, channel in self.channels.items() if channel.register_ is None]
-        if self.modbus is not None and without:
-            raise ValueError(f"channels.{without[0]} has no register: say where its number is")
-        if self.modbus is None and len(without) < len(self.channels):
-            raise ValueError("a channel has a register: write a table [modbus], which may be empty")
+        _refuse_unplaced("modbus", self.modbus, "register", {k: c.register_ for k, c in self.channels.items()})
+        _refuse_unplaced("gatt", self.gatt, "characteristic", {k: c.characteristic for k, c in self.channels.items()})
+        notified: dict[str, bool] = {}
+        for key, channel in self.channels.items():
+            if (there := channel.characteristic) and notified.setdefault(there.uuid, there.notify) != there.notify:
+                raise ValueError(f"channels.{key}: another channel of this characteristic says otherwise of notify")
         for name in self.sampling.on_change:
             if name not in self.channels:
                 raise ValueError(f"sampling.on_change names {name!r}: write one of {', '.join(self.channels)}")
         if len(set(self.models)) != len(self.models):
             raise ValueError("models names one model twice")
         return self
+
+
+def _refuse_unplaced(table: str, present: BaseModel | None, place: str, places: Mapping[str, BaseModel | None]) -> None:
+    """A driver that asks can ask only for what has a place, and needs to know that it is meant."""
+    without = [key for key, found in places.items() if found is None]
+    if present is not None and without:
+        raise ValueError(f"channels.{without[0]} has no {place}: say where its number is")
+    if present is None and len(without) < len(places):
+        raise ValueError(f"a channel has a {place}: write a table [{table}], which may be empty")

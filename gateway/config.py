@@ -225,12 +225,16 @@ def device_ids(options: BaseModel) -> Iterator[tuple[Location, str]]:
 
 
 def _collisions(drivers: list[tuple[Location, BaseModel]]) -> list[Mistake]:
-    """One id for two devices would mix their readings in one series; one line cannot be opened twice."""
+    """One id for two devices would mix their readings in one series; one line cannot be opened twice.
+
+    An adapter can be listened to and connected through at once: each kind of driver may have it once.
+    """
     mistakes = []
     first: dict[tuple[str, object], str] = {}
     for at, options in drivers:
         claims: list[tuple[Location, str, object]] = [(key, "device", name) for key, name in device_ids(options)]
-        claims += [((name,), name, line) for name in ("port", "adapter") if (line := getattr(options, name, None))]
+        claims += [(("port",), "port", line) for line in [getattr(options, "port", None)] if line]
+        claims += [(("adapter",), type(options).__name__, line) for line in [getattr(options, "adapter", None)] if line]
         for key, what, value in claims:
             path = key_path((*at, *key))
             taken = first.setdefault((what, value), path)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 from bleak.backends.bluezdbus.manager import _global_instances
 from bleak.exc import BleakBluetoothNotAvailableError, BleakDBusError, BleakError
-from dbus_fast.errors import DBusError, InvalidAddressError, InvalidMessageError
+from dbus_fast.errors import AuthError, DBusError, InvalidAddressError, InvalidMessageError
 
 from device_drivers.errors import LinkLost
 
-LINK_ERRORS = (BleakError, DBusError, InvalidAddressError, InvalidMessageError, OSError, EOFError)
+LINK_ERRORS = (BleakError, DBusError, AuthError, InvalidAddressError, InvalidMessageError, OSError, EOFError)
 """What bleak lets through when BlueZ, the adapter or the bus is gone (no socket, a cut connection, a time-out)."""
 
 _REMEDIES = {
@@ -20,6 +20,7 @@ _REMEDIES = {
     "org.freedesktop.DBus.Error.ServiceUnknown": "BlueZ is not running (systemctl status bluetooth)",
     "org.freedesktop.DBus.Error.NameHasNoOwner": "BlueZ is not running (systemctl status bluetooth)",
     "org.freedesktop.DBus.Error.NoReply": "BlueZ does not answer",
+    "org.freedesktop.DBus.Error.UnknownObject": "BlueZ knows it no more",
     "org.freedesktop.DBus.Error.AccessDenied": "D-Bus does not let this user talk to BlueZ (group bluetooth)",
 }
 

@@ -8,14 +8,16 @@ from device_drivers.presence import Named, Presence
 ADAPTERS = Path("/sys/class/bluetooth")
 
 
+def adapter_faults(adapter: str, adapters: Path = ADAPTERS) -> tuple[str, ...]:
+    """What to put right where the adapter is not there."""
+    if (adapters / adapter).exists():
+        return ()
+    there = sorted(entry.name for entry in adapters.iterdir()) if adapters.is_dir() else []
+    return (f"no Bluetooth adapter {adapter}; there is {', '.join(there) or 'none'}",)
+
+
 def presence(options: BleOptions, adapters: Path = ADAPTERS) -> Presence:
     """As of now; asks no BlueZ."""
-    found = (adapters / options.adapter).exists()
-    there = sorted(entry.name for entry in adapters.iterdir()) if adapters.is_dir() else []
-    others = f"there is {', '.join(there)}" if there else "there is none"
-    return Presence(
-        options.adapter,
-        found,
-        () if found else (f"no Bluetooth adapter {options.adapter}; {others}",),
-        tuple(Named(one.device, one.model, one.firmware) for one in options.device),
-    )
+    faults = adapter_faults(options.adapter, adapters)
+    devices = tuple(Named(one.device, one.model, one.firmware) for one in options.device)
+    return Presence(options.adapter, not faults, faults, devices)

@@ -1,4 +1,4 @@
-"""An emulated BlueZ on a private bus, for real bleak: scans and advertisements, no connections.
+"""An emulated BlueZ on a private bus, for real bleak: scans, advertisements, and connections to GATT servers.
 
 It answers as bluetoothd 5.6x does: https://github.com/bluez/bluez/tree/master/doc (org.bluez.Adapter,
 org.bluez.AdvertisementMonitorManager, org.bluez.Device). What bleak reads is there, the rest is left out.
@@ -11,6 +11,8 @@ from typing import Self
 
 from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
+
+from device_drivers.simulator.gatt_server import EmulatedGatt
 
 _ADAPTER = "org.bluez.Adapter1"
 _DEVICE = "org.bluez.Device1"
@@ -36,6 +38,7 @@ class EmulatedDevice:
         self.address = address
         self._name = name
         self.known = False
+        self.gatt = EmulatedGatt(path, bluez.emit)
         self._properties: Properties = {}
 
     async def advertise(
@@ -54,7 +57,9 @@ class EmulatedDevice:
             return False
         changed: Properties = {
             "RSSI": Variant("n", rssi),
-            "ServiceData": Variant("a{sv}", {_uuid(key): Variant("ay", data) for key, data in service_data.items()}),
+            "ServiceData": Variant(
+                "a{sv}", {full_uuid(key): Variant("ay", data) for key, data in service_data.items()}
+            ),
         }
         if manufacturers:
             changed["ManufacturerData"] = Variant(
@@ -74,9 +79,8 @@ class EmulatedDevice:
             "AddressType": Variant("s", "random"),
             "Alias": Variant("s", self._name or self.address.replace(":", "-")),
             "Adapter": Variant("o", self._bluez.path),
-            "Connected": Variant("b", False),
-            "ServicesResolved": Variant("b", False),
             "UUIDs": Variant("as", []),
+            **self.gatt.properties(),
         }
         if self._name is not None:
             properties["Name"] = Variant("s", self._name)
@@ -143,6 +147,8 @@ class EmulatedBlueZ:
         """Switches the adapter. Off ends all active scans, and nothing tells those who scan."""
         self._powered = on
         if not on:
+            for device in self._devices.values():
+                device.gatt.drop()
             self._discovering.clear()
             await self._forget_strengths()
         await self.changed(
@@ -169,6 +175,15 @@ class EmulatedBlueZ:
             for part_kind, data in parts
         )
 
+    async def remove(self) -> None:
+        """The adapter is unplugged."""
+        self._powered = False
+        self._discovering.clear()
+        for device in self._devices.values():
+            device.gatt.drop()
+        self._note_scans()
+        await self._signal("/", _OBJECTS, "InterfacesRemoved", "oas", [self.path, [_ADAPTER, _MONITORS]])
+
     async def changed(self, path: str, interface: str, properties: Properties, gone: tuple[str, ...] = ()) -> None:
         """Tells all that properties of an object have new values, and which have none any more."""
         await self._signal(path, _PROPERTIES, "PropertiesChanged", "sa{sv}as", [interface, properties, [*gone]])
@@ -176,6 +191,10 @@ class EmulatedBlueZ:
     async def added(self, path: str, interfaces: dict[str, Properties]) -> None:
         """Tells all that there is a new object."""
         await self._signal("/", _OBJECTS, "InterfacesAdded", "oa{sa{sv}}", [path, interfaces])
+
+    def emit(self, path: str, interface: str, member: str, signature: str, body: list[object]) -> None:
+        """Sends a signal without waiting; for the few of a connection."""
+        self._bus.send(Message.new_signal(path, interface, member, signature, body))
 
     async def _signal(self, path: str, interface: str, member: str, signature: str, body: list[object]) -> None:
         # dbus-fast takes a socket that is full for one that broke: as fast as the bus reads, one message at a time.
@@ -223,6 +242,8 @@ class EmulatedBlueZ:
         for device in self._devices.values():
             if device.known:
                 objects[device.path] = {_DEVICE: device.properties()}
+            if device.gatt.connected:
+                objects |= device.gatt.objects()
         return objects
 
     def _on_message(self, message: Message) -> Message | bool | None:
@@ -238,7 +259,15 @@ class EmulatedBlueZ:
             return self._on_adapter(message)
         if message.path == self.path and message.interface == _MONITORS:
             return self._on_monitors(message)
+        for device in self._devices.values():
+            if device.known and (message.path or "").startswith(device.path):
+                return self._on_device(device, message)
         return None
+
+    def _on_device(self, device: EmulatedDevice, message: Message) -> Message | bool | None:
+        if message.path == device.path and (message.interface, message.member) == (_PROPERTIES, "GetAll"):
+            return Message.new_method_return(message, "a{sv}", [device.properties()])
+        return device.gatt.call(message)
 
     def _on_adapter(self, message: Message) -> Message | bool | None:
         sender = message.sender or ""
@@ -259,7 +288,7 @@ class EmulatedBlueZ:
             case "StopDiscovery" if not self.answers_scans:
                 return True
             case "StopDiscovery":
-                self._discovering.discard(sender)
+                self._end_discovery(sender)
             case _:
                 return None
         self._note_scans()
@@ -307,13 +336,19 @@ class EmulatedBlueZ:
             )
         )
 
-    def _scanner_left(self, client: str) -> None:
+    def _end_discovery(self, client: str) -> None:
         self._discovering.discard(client)
+        if not self._discovering:
+            for device in self._devices.values():
+                device.strength_forgotten()
+
+    def _scanner_left(self, client: str) -> None:
+        self._end_discovery(client)
         self._roots = {key for key in self._roots if key[0] != client}
         self._monitors = {key: found for key, found in self._monitors.items() if key[0] != client}
         self._note_scans()
 
 
-def _uuid(short: int) -> str:
+def full_uuid(short: int) -> str:
     """A 16-bit UUID in full, on Bluetooth's base."""
     return f"0000{short:04x}-0000-1000-8000-00805f9b34fb"

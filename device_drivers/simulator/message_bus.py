@@ -244,6 +244,9 @@ async def _login(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         if line == b"AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() and user == os.getuid():
             authenticated = True
             writer.write(b"OK 00000000000000000000000000000001\r\n")
+        elif line == b"NEGOTIATE_UNIX_FD" and authenticated:
+            # bleak's clients insist on it; nobody here sends one.
+            writer.write(b"AGREE_UNIX_FD\r\n")
         elif line.startswith(b"AUTH"):
             writer.write(b"REJECTED EXTERNAL\r\n")
         else:

@@ -45,6 +45,7 @@ def test_what_the_package_brings() -> None:
         "XY-MD02",
         "SCD30",
         "BTHome",
+        "Environmental Sensing",
         *radars,
     }
     assert _names(profiles, "PMS7003", "99", "100", "151", "200", "") == [

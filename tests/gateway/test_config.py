@@ -12,6 +12,7 @@ from tests.gateway.scripted_driver import Script
 GATEWAY = '[gateway]\nsite = "seoul-1"\nname = "gw-01"\nstate_dir = "/var/lib/heal7-iot"\n'
 KNOWN = ", ".join(f'"{kind}"' for kind in DRIVER_KINDS)
 PMS = '[[driver]]\nkind = "pms5003"\ndevice = "{device}"\nport = "{port}"\n'
+RADIO = '[[driver]]\nkind = "{kind}"\n[[driver.device]]\naddress = "A4:C1:38:8D:18:B{n}"\ndevice = "radio-{n}"\n'
 BY_ID = "/dev/serial/by-id/usb-A-if00"
 
 
@@ -133,6 +134,10 @@ CASES = [
         ['driver[1].device[0].device: "a" is taken by driver[0].device; give each device a name of its own'],
     ),
     (
+        GATEWAY + RADIO.format(kind="ble", n=1) + RADIO.format(kind="gatt", n=2) + RADIO.format(kind="gatt", n=3),
+        ['driver[2].adapter: "hci0" is taken by driver[1].adapter; use it once'],
+    ),
+    (
         GATEWAY + '[[driver]]\nkind = "ble"\n[[driver.device]]\nadress = "A4:C1:38:8D:18:B2"\ndevice = "a"\n',
         ["driver[0].device[0].adress: unknown key; did you mean address?"],
     ),
@@ -179,7 +184,7 @@ def test_the_annotated_example_is_right_and_shows_the_defaults(tmp_path: Path, f
     example = Path(__file__).parents[2] / "docs" / "examples" / "gateway.toml"
     config = load_config(example)
     assert config.identity == "seoul-1/gw-01"
-    assert len(config.driver) == 2
+    assert len(config.driver) == 3
     # What is commented out is what holds anyway, down to the last key.
     lines = []
     for line in example.read_text().splitlines():

@@ -1,0 +1,1 @@
+"""Sensors that are read over Bluetooth GATT, by profile alone."""

@@ -1,0 +1,1 @@
+"""Tests of the driver for sensors that are read over GATT."""
