@@ -19,7 +19,7 @@ class Interpreter:
         self._channels = {
             channel.name: (
                 channel,
-                Series(device, channel.name, channel.quantity, channel.unit, profile.name, firmware),
+                Series(device, channel.name, channel.quantity, channel.symbol, profile.name, firmware),
                 None if channel.max_rate is None and channel.stuck_after_s is None else Plausibility(channel),
             )
             for channel in profile.channels.values()

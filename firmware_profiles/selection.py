@@ -1,40 +1,61 @@
 """Which profile gives a device's numbers their meaning, by its model and firmware version."""
 
-import tomllib
-from collections.abc import Iterable, Iterator
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Self
 
-from pydantic import ValidationError
-
 from firmware_profiles.errors import ProfileError
+from firmware_profiles.file import read_profile
 from firmware_profiles.profile import FirmwareProfile
+
+PACKAGED = Path(__file__).parent / "profiles"
+"""The profiles that come with the package."""
+
+Loaded = tuple[str, FirmwareProfile]
+"""A profile after the name of its file: of one that comes with the package, its name there."""
 
 
 class ProfileSet:
     """All profiles of this installation; no two of them claim the same model and firmware."""
 
-    def __init__(self, profiles: Iterable[tuple[str, FirmwareProfile]]) -> None:
-        """profiles: each with the file that it came from. Raises ProfileError where two contradict each other."""
+    def __init__(self, profiles: Iterable[Loaded]) -> None:
+        """Raises ProfileError where two contradict each other."""
         loaded = tuple(profiles)
-        for (first_file, first), (second_file, second) in combinations(loaded, 2):
-            _refuse_contradiction(first_file, first, second_file, second)
+        for mistake in contradictions(loaded):
+            raise mistake
         self._profiles = tuple(profile for _, profile in loaded)
 
     @classmethod
-    def load(cls, directory: Path | None = None) -> Self:
-        """Reads every `*.toml` of the directory and the folders in it, by default those that come with the package.
+    def load(cls, directory: Path = PACKAGED) -> Self:
+        """Every `*.toml` of the directory and the folders in it, by default those that come with the package.
 
         Raises ProfileError for a file that is not TOML or not a profile, and where two contradict each other.
         """
-        folder: Traversable = files("firmware_profiles") / "profiles" if directory is None else directory
-        return cls((name, _parse(name, entry)) for name, entry in sorted(_files(folder), key=lambda found: found[0]))
+        return cls._of(*read_folder(directory))
+
+    @classmethod
+    def with_own(cls, directory: Path | None) -> Self:
+        """What comes with the package, and beside it what this directory has. Raises ProfileError as `load`."""
+        loaded, mistakes = read_folder(PACKAGED)
+        if directory is not None:
+            own, own_mistakes = read_folder(directory, f"{directory}/")
+            loaded, mistakes = [*loaded, *own], [*mistakes, *own_mistakes]
+        return cls._of(loaded, mistakes)
+
+    @classmethod
+    def _of(cls, loaded: Sequence[Loaded], mistakes: Sequence[ProfileError]) -> Self:
+        for mistake in mistakes:
+            raise mistake
+        return cls(loaded)
 
     def __iter__(self) -> Iterator[FirmwareProfile]:
         return iter(self._profiles)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProfileSet) and self._profiles == other._profiles
+
+    __hash__ = None  # type: ignore[assignment]
 
     def models(self) -> frozenset[str]:
         """All models that some profile knows."""
@@ -52,40 +73,51 @@ class ProfileSet:
         return None
 
 
-def _files(folder: Traversable, within: str = "") -> Iterator[tuple[str, Traversable]]:
-    """Each with its name below the first folder, such as `plantower/pms5003.toml`."""
+def read_folder(folder: Path, prefix: str = "") -> tuple[list[Loaded], list[ProfileError]]:
+    """Every profile in the folder and those in it, in the order of their names, and every mistake in the others.
+
+    prefix: of the names, which are else as within the folder, such as `plantower/pms5003.toml`.
+    """
+    loaded: list[Loaded] = []
+    mistakes: list[ProfileError] = []
+    try:
+        found = sorted(_files(folder))
+    except OSError as error:
+        remedy = f"{error.strerror or error}; name a folder that this user may read"
+        return [], [ProfileError(str(error.filename or folder), "", remedy)]
+    for path in found:
+        name = f"{prefix}{path.relative_to(folder).as_posix()}"
+        profile = read_profile(path, name)
+        if isinstance(profile, FirmwareProfile):
+            loaded.append((name, profile))
+        else:
+            mistakes += profile
+    return loaded, mistakes
+
+
+def _files(folder: Path) -> Iterator[Path]:
     for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _files(entry, f"{within}{entry.name}/")
-        elif entry.name.endswith(".toml"):
-            yield f"{within}{entry.name}", entry
+        if entry.name.endswith(".toml"):
+            yield entry
+        # A link to a folder above it would be followed for ever.
+        elif entry.is_dir() and not entry.is_symlink():
+            yield from _files(entry)
 
 
-def _parse(name: str, entry: Traversable) -> FirmwareProfile:
-    try:
-        table = tomllib.loads(entry.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(name, "", f"not a TOML file: {error}") from error
-    try:
-        return FirmwareProfile.model_validate(table)
-    except ValidationError as error:
-        # One fault at a time: a misspelt key shows as two (unknown, and missing), and the first names the cause.
-        details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in details[0]["loc"])
-        remedy = details[0]["msg"]
-        if details[0]["type"] == "extra_forbidden":
-            remedy = "unknown key; remove it or correct its spelling"
-        raise ProfileError(name, key, remedy) from error
+def contradictions(loaded: Sequence[Loaded]) -> Iterator[ProfileError]:
+    """Where two of them have one name, or claim one model and firmware."""
+    for (first_file, first), (second_file, second) in combinations(loaded, 2):
+        if first.name == second.name:
+            yield ProfileError(second_file, "name", f'"{second.name}" is taken by {first_file}; raise its revision')
+        shared = ", ".join(sorted(set(first.models).intersection(second.models)))
+        if shared and first.firmware.overlaps(second.firmware):
+            yield ProfileError(
+                second_file,
+                "firmware",
+                f"{_range(second)} for {shared} overlaps {_range(first)} of {first_file}; narrow one of them, such as"
+                ' ">=1,<2" beside ">=2", so that each version is in one',
+            )
 
 
-def _refuse_contradiction(first_file: str, first: FirmwareProfile, second_file: str, second: FirmwareProfile) -> None:
-    if first.name == second.name:
-        raise ProfileError(second_file, "name", f"{second.name!r} is taken by {first_file}; raise its revision")
-    shared = set(first.models).intersection(second.models)
-    if shared and first.firmware.overlaps(second.firmware):
-        raise ProfileError(
-            second_file,
-            "firmware",
-            f"range for {', '.join(sorted(shared))} overlaps that of {first_file}; set min and max so that "
-            "each version has one profile",
-        )
+def _range(profile: FirmwareProfile) -> str:
+    return f'"{profile.firmware}"' if profile.firmware.text else "every firmware (none is stated)"

@@ -14,10 +14,11 @@ PROFILE = FirmwareProfile.model_validate(
         "models": ["Probe"],
         "manufacturer": "Somebody",
         "driver": "probe",
+        "sources": {"test": {"title": "made up", "document": "this test"}},
         "channels": {
             "temperature": {
                 "quantity": "temperature",
-                "unit": "°C",
+                "unit": "Cel",
                 "scale": 0.1,
                 "offset": -40.0,
                 "minimum": -20,

@@ -19,7 +19,7 @@ CLOCK = {Causes.CLOCK_UNCERTAIN, Causes.CLOCK_ESTIMATED}
 
 
 def interpreter(**limits: float) -> Interpreter:
-    channel = {"quantity": "temperature", "unit": "°C", "minimum": -20, "maximum": 60, **limits}
+    channel = {"quantity": "temperature", "unit": "Cel", "minimum": -20, "maximum": 60, **limits}
     return Interpreter(
         "d",
         "1",
@@ -29,6 +29,7 @@ def interpreter(**limits: float) -> Interpreter:
                 "models": ["Probe"],
                 "manufacturer": "Somebody",
                 "driver": "probe",
+                "sources": {"test": {"title": "made up", "document": "this test"}},
                 "channels": {"temperature": channel},
             }
         ),

@@ -173,8 +173,15 @@ def profile(name: str, **channels: float | str | None) -> tuple[str, FirmwarePro
         "models": [f"model-{name}"],
         "manufacturer": "Maker",
         "driver": "ble",
+        "sources": {"test": {"title": "made up", "document": "this test"}},
         "channels": {
-            key: {"quantity": key, "unit": "°C", "minimum": 0, "maximum": 50, "accuracy": accuracy}
+            key: {
+                "quantity": key,
+                "unit": "%" if key == "humidity" else "Cel",
+                "minimum": 0,
+                "maximum": 50,
+                "accuracy": accuracy,
+            }
             for key, accuracy in channels.items()
         },
     }

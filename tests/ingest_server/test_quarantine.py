@@ -324,7 +324,7 @@ def profile_of_new_firmware(directory: Path, *names: str) -> ProfileSet:
     (directory / "shipped.toml").write_text(text)
     for n, name in enumerate(names):
         changed = text.replace('"plantower-pms5003/1"', f'"{name}"').replace('["PMS5003", "PMS7003"]', f'["M{n}"]')
-        (directory / f"{n}.toml").write_text(changed.replace('min = "100"\nmax = "200"', 'min = "250"\nmax = "251"'))
+        (directory / f"{n}.toml").write_text(changed.replace('">=100,<200"', '">=250,<251"'))
     return ProfileSet.load(directory)
 
 

@@ -16,10 +16,18 @@ from firmware_profiles.selection import ProfileSet
 
 def profile(registers: dict[str, dict[str, Any]], **modbus: Any) -> FirmwareProfile:
     channels = {
-        name: {"quantity": name, "unit": "", "minimum": -1e9, "maximum": 1e9, "register": register}
+        name: {"quantity": name, "unit": "1", "minimum": -1e9, "maximum": 1e9, "register": register}
         for name, register in registers.items()
     }
-    table = {"name": "p/1", "models": ["m"], "manufacturer": "x", "driver": "modbus", "modbus": modbus}
+    sources = {"test": {"title": "made up", "document": "this test"}}
+    table = {
+        "name": "p/1",
+        "models": ["m"],
+        "manufacturer": "x",
+        "driver": "modbus",
+        "modbus": modbus,
+        "sources": sources,
+    }
     return FirmwareProfile.model_validate({**table, "channels": channels})
 
 
@@ -78,7 +86,7 @@ REGISTERS = st.dictionaries(
         }
     ),
     min_size=1,
-)
+).filter(lambda found: len({(r["table"], r["address"]) for r in found.values()}) == len(found))
 
 
 @given(REGISTERS, st.integers(0, 8), st.integers(2, 20))

@@ -188,9 +188,10 @@ def test_a_profile_may_not_want_what_the_frame_does_not_have(tmp_path: Path) -> 
         models = ["PMS5003"]
         manufacturer = "Plantower"
         driver = "pms5003"
+        sources.test = { title = "made up", document = "this test" }
         [channels.formaldehyde]
         quantity = "formaldehyde"
-        unit = "mg/m³"
+        unit = "mg/m3"
         minimum = 0
         maximum = 2
         """

@@ -34,12 +34,13 @@ name = "notifier/1"
 models = ["Notifier"]
 manufacturer = "Somebody"
 driver = "gatt"
+sources.made_up = { title = "made up", document = "this test" }
 
 [gatt]
 
 [channels.temperature]
 quantity = "temperature"
-unit = "°C"
+unit = "Cel"
 scale = 0.01
 minimum = -40
 maximum = 85
@@ -305,7 +306,7 @@ def test_a_model_that_nobody_knows_is_refused(profiles: ProfileSet) -> None:
 
 
 async def test_an_unknown_firmware_keeps_its_bytes(bluez: EmulatedBlueZ, tmp_path: Path) -> None:
-    profiles = loaded(tmp_path, NOTIFIER.replace("[gatt]", 'firmware = { min = "1", max = "2" }\n\n[gatt]'))
+    profiles = loaded(tmp_path, NOTIFIER.replace("[gatt]", 'firmware = ">=1,<2"\n\n[gatt]'))
     sensor = EmulatedEnvironmentalSensor(bluez, HALL, {"temperature": 21.5}, firmware="2.0")
     async with opened(options(HALL, model="Notifier"), profiles) as driver, on_the_air(sensor):
         reading = await next_reading(driver)
@@ -315,7 +316,7 @@ async def test_an_unknown_firmware_keeps_its_bytes(bluez: EmulatedBlueZ, tmp_pat
 
 
 async def test_a_configured_firmware_is_believed(bluez: EmulatedBlueZ, tmp_path: Path) -> None:
-    profiles = loaded(tmp_path, NOTIFIER.replace("[gatt]", 'firmware = { min = "1", max = "2" }\n\n[gatt]'))
+    profiles = loaded(tmp_path, NOTIFIER.replace("[gatt]", 'firmware = ">=1,<2"\n\n[gatt]'))
     sensor = EmulatedEnvironmentalSensor(bluez, HALL, {"battery": 90}, firmware="build of Tuesday")
     async with opened(options(HALL, model="Notifier", firmware="1.5"), profiles) as driver, on_the_air(sensor):
         assert (await next_reading(driver)).series.firmware == "1.5"
@@ -337,8 +338,9 @@ name = "invented-moss/3"
 models = ["Moss 2"]
 manufacturer = "Invented"
 driver = "gatt"
+sources.made_up = { title = "made up", document = "this test" }
 warm_up_s = 3600
-firmware = { min = "7" }
+firmware = ">=7"
 sampling = { interval_s = 3600, on_change = ["wet"] }
 
 [gatt]
@@ -359,14 +361,14 @@ notify = true
 
 [channels.wet]
 quantity = "moisture"
-unit = ""
+unit = "1"
 minimum = 0
 maximum = 1
 characteristic = { uuid = "f0001002-0451-4000-b000-000000000000", type = "uint8", notify = true }
 
 [channels.temperature]
 quantity = "temperature"
-unit = "°C"
+unit = "Cel"
 minimum = -40
 maximum = 85
 characteristic = { uuid = "f0001003-0451-4000-b000-000000000000", type = "float32" }
