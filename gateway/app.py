@@ -48,14 +48,14 @@ class CannotStart(Exception):
 
 
 class Gateway:
-    """One run of the daemon. load: reads the configuration again, for a reload; raises ConfigError."""
+    """One run of the daemon. load: reads configuration and profiles again, for a reload; raises ConfigError."""
 
     def __init__(
         self,
         config: GatewayConfig,
         profiles: ProfileSet,
         *,
-        load: Callable[[], GatewayConfig],
+        load: Callable[[], tuple[GatewayConfig, ProfileSet]],
         kinds: Kinds = DRIVER_KINDS,
         boot_id_path: Path = BOOT_ID,
         clock: Clock | None = None,
@@ -69,7 +69,10 @@ class Gateway:
         self._reload = asyncio.Event()
 
     def reload(self) -> None:
-        """Read the configuration again and restart the drivers that changed; what SIGHUP does."""
+        """Read configuration and profiles again and restart the drivers that changed; what SIGHUP does.
+
+        Where a profile changed, every driver is restarted: none goes on with what it said before.
+        """
         self._reload.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -191,13 +194,15 @@ class Gateway:
             await self._reload.wait()
             self._reload.clear()
             try:
-                config = await asyncio.to_thread(self._load)
+                config, profiles = await asyncio.to_thread(self._load)
             except ConfigError as error:
                 for line in str(error).splitlines():
                     log.error("%s", line)
                 log.error("the new configuration is refused, the old one goes on")
                 continue
-            stopped, started = await collector.apply(config.driver)
+            anew = profiles != self._profiles
+            self._profiles = profiles
+            stopped, started = await collector.apply(config.driver, anew=anew)
             log.info("configuration read again: %d drivers stopped, %d started", stopped, started)
             changed = config.changed(self._config)
             if changed:

@@ -166,12 +166,15 @@ class Collector:
         """The health of every driver, in the order of the configuration."""
         return [one.health for one in self._running]
 
-    async def apply(self, wanted: Iterable[BaseModel]) -> tuple[int, int]:
-        """Makes these drivers run and no others; those that did not change are not touched. (stopped, started)"""
+    async def apply(self, wanted: Iterable[BaseModel], *, anew: bool = False) -> tuple[int, int]:
+        """Makes these drivers run and no others; those that did not change are not touched. (stopped, started)
+
+        anew: all are opened anew, since what else they are made of has changed.
+        """
         before = list(self._running)
         after: list[_Supervised | BaseModel] = []
         for options in wanted:
-            same = next((one for one in before if one.options == options), None)
+            same = None if anew else next((one for one in before if one.options == options), None)
             if same is not None:
                 before.remove(same)
             after.append(same or options)

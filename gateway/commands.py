@@ -12,13 +12,13 @@ from uuid import UUID
 
 import typer
 
-from firmware_profiles.errors import ProfileError
 from firmware_profiles.selection import ProfileSet
-from gateway.config import GatewayConfig, load_config
+from gateway.config import GatewayConfig
 from gateway.health import HealthReport, read_report
 from gateway.housekeeping import request_trust
 from gateway.inspection import Findings, inspect
 from gateway.link.config_file import EXIT_CONFIG, ConfigError
+from gateway.loading import load_gateway
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON objec
 @app.command(epilog="Example: heal7-iot gateway run --config /etc/heal7-iot/gateway.toml")
 def run(config: Config = DEFAULT_CONFIG) -> None:
     """Run the daemon in the foreground, as systemd does. SIGTERM drains and stops it, SIGHUP reads the file again."""
-    loaded, profiles = _load(config), _profiles()
+    loaded, profiles = _load(config)
     # Not above: what checks a configuration or asks for the status needs neither broker nor database libraries.
     from gateway import daemon
     from gateway.app import CannotStart, Gateway
@@ -48,7 +48,7 @@ def run(config: Config = DEFAULT_CONFIG) -> None:
     async def main(stop: asyncio.Event) -> None:
         nonlocal failed
         try:
-            await Gateway(loaded, profiles, load=lambda: load_config(config)).run(stop)
+            await Gateway(loaded, profiles, load=lambda: load_gateway(config)).run(stop)
         except CannotStart as error:
             log.error("%s", error)
             failed = True
@@ -64,14 +64,14 @@ def check(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     Exit code 0: all is there. 1: something is missing, such as a port that is not plugged in. 2: mistakes in the file.
     """
     try:
-        loaded = load_config(config)
+        loaded, profiles = load_gateway(config)
     except ConfigError as error:
         if as_json:
             mistakes = [{"key": m.key, "wrong": m.wrong, "right": m.right} for m in error.mistakes]
             _print_json({"ok": False, "file": str(error.file), "mistakes": mistakes})
             raise typer.Exit(EXIT_CONFIG) from error
         _give_up(error)
-    findings = inspect(loaded, _profiles())
+    findings = inspect(loaded, profiles)
     if as_json:
         _print_json({"ok": not findings.warnings, "file": str(config), "mistakes": [], **findings.model_dump()})
     else:
@@ -90,7 +90,7 @@ def trust(
 
     A daemon that runs takes it up within seconds; otherwise it counts from the next start.
     """
-    loaded = _load(config)
+    loaded, _ = _load(config)
     try:
         # As the log names it: whoever mistypes it would have the gateway refuse the server's receipts from then on.
         ledger = str(UUID(ledger_id.strip()))
@@ -106,7 +106,7 @@ def trust(
 @app.command(epilog="Example: heal7-iot gateway status --config /etc/heal7-iot/gateway.toml --json")
 def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Show what the daemon last said of itself. Exit code 1 where it does not run, or says nothing any more."""
-    loaded = _load(config)
+    loaded, _ = _load(config)
     report = read_report(loaded)
     if report is None:
         if as_json:
@@ -124,19 +124,11 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     raise typer.Exit(0 if running else 1)
 
 
-def _load(path: Path) -> GatewayConfig:
+def _load(path: Path) -> tuple[GatewayConfig, ProfileSet]:
     try:
-        return load_config(path)
+        return load_gateway(path)
     except ConfigError as error:
         _give_up(error)
-
-
-def _profiles() -> ProfileSet:
-    try:
-        return ProfileSet.load()
-    except ProfileError as error:
-        typer.echo(f"firmware profile {error}", err=True)
-        raise typer.Exit(EXIT_CONFIG) from error
 
 
 def _give_up(error: ConfigError) -> NoReturn:

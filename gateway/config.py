@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from device_drivers.registry import DRIVER_KINDS, DriverKind
+from firmware_profiles.options import ProfilesOptions
 from gateway.link.broker import BrokerOptions
 from gateway.link.config_file import ConfigError, Location, Mistake, key_path, read_toml, validated
 from gateway.link.topics import NAME, is_gateway_name
@@ -142,6 +143,7 @@ class _Tables(BaseModel):
     clock: ClockOptions = ClockOptions()
     uplink: UplinkOptions = UplinkOptions()
     health: HealthOptions = HealthOptions()
+    profiles: ProfilesOptions = ProfilesOptions()
     driver: tuple[dict[str, Any], ...] = ()
 
 
@@ -157,6 +159,7 @@ class GatewayConfig(BaseModel):
     clock: ClockOptions
     uplink: UplinkOptions
     health: HealthOptions
+    profiles: ProfilesOptions
     driver: tuple[BaseModel, ...]
 
     @property
@@ -169,8 +172,9 @@ class GatewayConfig(BaseModel):
         return self.gateway.state_dir / "spool.sqlite3"
 
     def changed(self, other: "GatewayConfig") -> list[str]:
-        """Tables other than the drivers that differ: a reload leaves these as they are."""
-        return [name for name in type(self).model_fields if name != "driver" and _differ(self, other, name)]
+        """Tables other than drivers and profiles that differ: a reload leaves these as they are."""
+        reloaded = ("driver", "profiles")
+        return [name for name in type(self).model_fields if name not in reloaded and _differ(self, other, name)]
 
 
 def _differ(one: BaseModel, other: BaseModel, name: str) -> bool:

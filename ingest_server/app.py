@@ -53,7 +53,7 @@ def writer_options(config: IngestConfig, pool: Pool) -> WriterOptions:
     return WriterOptions(
         pool,
         catalogue_limits(books),
-        describe_from(ProfileSet.load()),
+        describe_from(config.profiles.load()),
         QuarantineBound(config.quarantine.max_entries, config.quarantine.max_bytes),
         books.new_epochs_per_hour,
         config.storage.timescaledb.direct_compress,
@@ -134,7 +134,7 @@ async def _await_database(config: IngestConfig, pools: Pools, stop: asyncio.Even
                 if config.storage.timescaledb.direct_compress:
                     await require_direct_compress(connection)
                 ledger = await ledger_id(connection)
-                await publish(connection, ProfileSet.load())
+                await publish(connection, config.profiles.load())
                 return ledger, flavour
         except StorageUnavailable as error:
             log.warning("database: %s; trying again", error)

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from firmware_profiles.options import ProfilesOptions
 from gateway.link.broker import BrokerOptions
 from ingest_server.storage.connection import dsn_fault
 from ingest_server.storage.flavour import Wanted
@@ -190,6 +191,7 @@ class IngestConfig(BaseModel):
     mqtt: BrokerOptions = BrokerOptions()
     database: DatabaseOptions
     ingest: IngestOptions = IngestOptions()
+    profiles: ProfilesOptions = ProfilesOptions()
     books: BooksOptions = BooksOptions()
     quarantine: QuarantineOptions = QuarantineOptions()
     storage: StorageOptions = StorageOptions()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from firmware_profiles.errors import ProfileError
 from gateway.daemon import run as run_daemon
 from gateway.link.config_file import EXIT_CONFIG, ConfigError, load_toml
 from ingest_server.app import serve
@@ -22,8 +23,11 @@ Config = Annotated[Path, typer.Option("--config", help="Configuration file (TOML
 
 def _load(path: Path) -> IngestConfig:
     try:
-        return load_toml(path, IngestConfig)
-    except ConfigError as error:
+        loaded = load_toml(path, IngestConfig)
+        # Here, where it is one line; the server loads them again.
+        loaded.profiles.load()
+        return loaded
+    except (ConfigError, ProfileError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_CONFIG) from error
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from firmware_profiles.errors import ProfileError
 from firmware_profiles.selection import ProfileSet
 from gateway.link.config_file import EXIT_CONFIG, ConfigError, load_toml
 from ingest_server.app import catalogue_limits, describe_from, wall_us
@@ -161,22 +162,25 @@ def replay_entries(
 
     What an erasure forbids is dropped.
 
-    It is judged by the limits under `books` in the file that --config names, or by their defaults.
+    It is judged by the limits under `books` in the file that --config names, or by their defaults, and decoded by the
+    firmware profiles of the package and those of the `profiles.directory` there.
 
     Example: heal7-iot quarantine replay --dsn 'dbname=heal7' --reason identity_conflict
     """
-    books = BooksOptions()
+    books, profiles = BooksOptions(), ProfileSet.load()
     if config is not None:
         try:
             loaded = load_toml(config, IngestConfig)
-        except ConfigError as error:
+            profiles = loaded.profiles.load()
+        except (ConfigError, ProfileError) as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(EXIT_CONFIG) from error
         books, dsn = loaded.books, dsn or loaded.database.dsn.get_secret_value()
     if dsn is None:
         typer.echo("which database? Give --dsn, HEAL7_IOT_DSN or --config", err=True)
         raise typer.Exit(EXIT_CONFIG)
-    work = _Replay(Filter(reason, gateway), ids or [], books, retention_days or books.raw_retention_days, not as_json)
+    days = retention_days or books.raw_retention_days
+    work = _Replay(Filter(reason, gateway), ids or [], books, days, profiles, not as_json)
     results = on_database(dsn, work.run)
     if as_json:
         show_json(results)
@@ -218,11 +222,11 @@ class _Replay:
     ids: list[int]
     books: BooksOptions
     retention_days: int
+    profiles: ProfileSet
     show_progress: bool
 
     async def run(self, connection: Connection) -> list[Replayed]:
-        profiles = ProfileSet.load()
-        catalogue = Catalogue(connection, catalogue_limits(self.books), describe_from(profiles))
+        catalogue = Catalogue(connection, catalogue_limits(self.books), describe_from(self.profiles))
         writer = Writer(connection, catalogue, await partitions_of(connection))
         horizon = await raw_horizon(connection)
         horizon_us = 0 if horizon is None else int(horizon.timestamp()) * 1_000_000
@@ -237,7 +241,7 @@ class _Replay:
                     results.append(Replayed(quarantine_id, 0, 0, _NO_ENTRY))
                 else:
                     now_s = time.monotonic()
-                    results.append(await replay(writer, *found, accepted=accepted, profiles=profiles, now_s=now_s))
+                    results.append(await replay(writer, *found, accepted=accepted, profiles=self.profiles, now_s=now_s))
                 bar.advance(task)
         return results
 

@@ -8,10 +8,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from firmware_profiles.selection import ProfileSet
 from gateway.app import Gateway
 from gateway.clock import RELEASED_S, Clock
-from gateway.config import load_config
+from gateway.loading import load_gateway
 from tests.gateway.scripted_driver import Script, reading
 
 WALL_AT_BOOT_US = RELEASED_S * 1_000_000
@@ -28,9 +27,8 @@ async def run(config: Path) -> None:
     kinds = script.kinds()
     clock = Clock("system", monotonic_ns=now_ns, wall_ns=lambda: now_ns() + WALL_AT_BOOT_US * 1000)
     gateway = Gateway(
-        load_config(config, kinds),
-        ProfileSet.load(),
-        load=lambda: load_config(config, kinds),
+        *load_gateway(config, kinds),
+        load=lambda: load_gateway(config, kinds),
         kinds=kinds,
         clock=clock,
     )

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from firmware_profiles.selection import ProfileSet
 from gateway.app import Gateway
-from gateway.config import GatewayConfig, load_config
+from gateway.config import GatewayConfig
 from gateway.health import HealthReport, read_report
+from gateway.loading import load_gateway
 from tests.gateway.scripted_driver import Script
 
 NAME = "seoul-1/gw-01"
@@ -77,8 +77,8 @@ class Running:
 async def running(path: Path, script: Script) -> AsyncIterator[Running]:
     """Starts the gateway of this configuration; on leaving, stops it as SIGTERM does."""
     kinds = script.kinds()
-    config = load_config(path, kinds)
-    gateway = Gateway(config, ProfileSet.load(), load=lambda: load_config(path, kinds), kinds=kinds)
+    config, profiles = load_gateway(path, kinds)
+    gateway = Gateway(config, profiles, load=lambda: load_gateway(path, kinds), kinds=kinds)
     one = Running(config, gateway)
     task = asyncio.create_task(gateway.run(one.stop), name="gateway")
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from device_drivers.errors import LinkLost
-from firmware_profiles.selection import ProfileSet
 from gateway.app import CannotStart, Gateway
-from gateway.config import load_config
 from gateway.health import HealthReport, write_report
+from gateway.loading import load_gateway
 from gateway.spool.store import Spool
 from gateway.spool.values import Boot, SpoolOptions, Usage
+from tests.firmware_profiles.written import GOOD
 from tests.gateway.ledger_server import ledger_server
 from tests.gateway.running import running, write_config
 from tests.gateway.scripted_driver import Script
@@ -120,15 +121,35 @@ async def test_a_reload_restarts_what_changed_and_refuses_what_is_wrong(
         assert len({batch.envelope.epoch for batch in server.batches}) == 1
 
 
+async def test_a_reload_takes_up_profiles(mosquitto: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.app")
+    script = Script()
+    path = write_config(tmp_path, mosquitto.port, devices=("a", "b"))
+    own = tmp_path / "profiles"
+    own.mkdir()
+    path.write_text(path.read_text() + f'[profiles]\ndirectory = "{own}"\n')
+    async with ledger_server(mosquitto.port), running(path, script) as one:
+        await one.until(lambda _: script.opened == ["a", "b"])
+        (own / "thing.toml").write_text(GOOD.replace("scale", "scael"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await one.until(lambda _: "the old one goes on" in caplog.text)
+        assert f"{own}/thing.toml: channels.temperature.scael: unknown key; did you mean scale?" in caplog.text
+        (own / "thing.toml").write_text(GOOD)
+        os.kill(os.getpid(), signal.SIGHUP)
+        # Whichever of them it is of: none goes on with what its profile said before.
+        await one.until(lambda _: sorted(script.opened) == ["a", "a", "b", "b"])
+        assert "2 drivers stopped, 2 started" in caplog.text
+        os.kill(os.getpid(), signal.SIGHUP)
+        await one.until(lambda _: "0 drivers stopped, 0 started" in caplog.text)
+
+
 async def test_two_daemons_on_one_spool_are_refused(tmp_path: Path) -> None:
     script = Script()
     path = write_config(tmp_path, free_port())
     async with running(path, script) as one:
         await one.until(lambda _: True)
         kinds = script.kinds()
-        second = Gateway(
-            load_config(path, kinds), ProfileSet.load(), load=lambda: load_config(path, kinds), kinds=kinds
-        )
+        second = Gateway(*load_gateway(path, kinds), load=lambda: load_gateway(path, kinds), kinds=kinds)
         with pytest.raises(CannotStart, match="only one gateway may own a spool"):
             await second.run(asyncio.Event())
 
@@ -138,7 +159,7 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     script = Script()
     kinds = script.kinds()
     path = write_config(tmp_path, free_port())
-    gateway = Gateway(load_config(path, kinds), ProfileSet.load(), load=lambda: load_config(path, kinds), kinds=kinds)
+    gateway = Gateway(*load_gateway(path, kinds), load=lambda: load_gateway(path, kinds), kinds=kinds)
     with pytest.raises(CannotStart, match="make the folder and give it to this user"):
         await gateway.run(asyncio.Event())
 

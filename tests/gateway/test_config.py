@@ -191,7 +191,7 @@ def test_the_annotated_example_is_right_and_shows_the_defaults(tmp_path: Path, f
         bare = line.removeprefix("# ")
         key, equals, value = bare.partition(" = ")
         shown = line.startswith("# ") and equals and key.isidentifier() and "…" not in value.split("#")[0]
-        lines.append(bare if shown and key not in ("file", "username") else line)
+        lines.append(bare if shown and key not in ("file", "username", "directory") else line)
     file.write_text("\n".join(lines))
     assert load_config(file) == config
 
