@@ -65,17 +65,22 @@ def _content(path: Path, name: str) -> bytes:
     try:
         # Without O_NONBLOCK a FIFO would be waited for until somebody wrote into it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                what = "is a directory" if stat.S_ISDIR(os.fstat(handle).st_mode) else "is no regular file"
-                raise ProfileError(name, "", f"{what}; name a TOML file")
-            content = file.read(MAX_FILE + 1)
+        try:
+            mode = os.fstat(handle).st_mode
+            if not stat.S_ISREG(mode):
+                what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+                raise ProfileError(name, "", f"is {what}; name a TOML file")
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                content = file.read(MAX_FILE + 1)
+        finally:
+            os.close(handle)
     except FileNotFoundError as error:
         raise ProfileError(name, "", "there is no such file; correct its name or where its link leads") from error
     except PermissionError as error:
         raise ProfileError(name, "", "this user may not read it; make it readable") from error
     except (OSError, ValueError) as error:
-        raise ProfileError(name, "", f"cannot be read: {error}; name a TOML file") from error
+        why = getattr(error, "strerror", None) or str(error)
+        raise ProfileError(name, "", f"cannot be read ({why}); name a TOML file") from error
     if len(content) > MAX_FILE:
         raise ProfileError(name, "", f"has more than {MAX_FILE} bytes; name a profile")
     return content

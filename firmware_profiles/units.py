@@ -155,7 +155,6 @@ QUANTITIES: Mapping[str, tuple[str, ...]] = {
 """With what a quantity's unit must be commensurable, that is of one of these dimensions; others are free."""
 
 _WRITTEN: Mapping[str, str] = {
-    "": "1",
     "°C": "Cel",
     "C": "Cel",
     "degC": "Cel",
@@ -202,6 +201,8 @@ def commensurable(quantity: str, unit: Unit) -> bool:
 
 
 def _remedy(code: str) -> str:
+    if not code:
+        return '"" is no unit: write a UCUM code such as "Cel", or "1" for a plain number, or yes and no'
     meant = _WRITTEN.get(code)
     if meant is not None:
         return f'"{code}" is what people read: write the UCUM code "{meant}"'

@@ -31,6 +31,9 @@ class Command:
 
 COMMANDS = {
     "gateway": Command("gateway.commands", "app", "gateway", "The edge daemon: run, check, status, trust."),
+    "profiles": Command(
+        "heal7_iot.profiles.command", "app", "gateway", "What is known of sensors: list, show, validate, new."
+    ),
     "ingest": Command("ingest_server.commands.daemon", "app", "ingest", "The ingest server: run, check."),
     "db": Command(
         "ingest_server.commands.schema", "app", "ingest", "The schema: migrate, status, check, backup, restore, verify."

