@@ -1,7 +1,7 @@
 """What the gateway expects of every driver."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from device_drivers.reading import Reading
 
@@ -35,3 +35,12 @@ class Driver(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
     def readings(self) -> AsyncIterator[Sequence[Reading]]: ...
+
+
+@runtime_checkable
+class AsksOnLine(Protocol):
+    """What a driver that asks can tell besides: how much of its line it takes."""
+
+    @property
+    def line_busy_s(self) -> float:
+        """Seconds since opening in which a request was in flight, or the line settled after one without a reply."""

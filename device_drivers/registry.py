@@ -21,6 +21,7 @@ from device_drivers.serial_line import presence as serial_presence
 from device_drivers.serial_line.options import (
     Ld2410Options,
     Ld2450Options,
+    LineOptions,
     MhZ19bOptions,
     Pms5003Options,
     PollOptions,
@@ -49,6 +50,12 @@ def _open_stream(options: StreamOptions, profiles: ProfileSet, clock: Clock) -> 
     from device_drivers.serial_line.stream import open_stream
 
     return open_stream(options, profiles, clock)
+
+
+def _open_lines(options: LineOptions, profiles: ProfileSet, clock: Clock) -> Driver:
+    from device_drivers.serial_line.line import open_lines
+
+    return open_lines(options, profiles, clock)
 
 
 def _open_ble(options: BleOptions, profiles: ProfileSet, clock: Clock) -> Driver:
@@ -81,6 +88,7 @@ DRIVER_KINDS: Mapping[str, DriverKind[Any]] = MappingProxyType(
         "sds011": DriverKind(Sds011Options, _open_stream, serial_presence.presence),
         "ld2410": DriverKind(Ld2410Options, _open_stream, serial_presence.presence),
         "ld2450": DriverKind(Ld2450Options, _open_stream, serial_presence.presence),
+        "line": DriverKind(LineOptions, _open_lines, serial_presence.presence),
         "mhz19b": DriverKind(MhZ19bOptions, _open_poll, serial_presence.presence),
         "sps30": DriverKind(Sps30Options, _open_poll, serial_presence.presence),
         "modbus": DriverKind(ModbusOptions, _open_modbus, serial_presence.bus_presence),

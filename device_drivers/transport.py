@@ -5,6 +5,7 @@ The only home of serialx and pyserial; what they raise becomes `LinkLost` here a
 
 import asyncio
 import errno
+import socket
 from collections import deque
 from typing import Literal, NamedTuple
 
@@ -13,9 +14,10 @@ from serialx import BaseSerialTransport, Parity, SerialException, StopBits, crea
 
 from device_drivers.driver import Clock
 from device_drivers.errors import DeviceTimeout, LinkLost
-from device_drivers.serial_line.port import SerialPort, UsbIdentity, describe_links
+from device_drivers.serial_line.port import DeviceServer, SerialPort, UsbIdentity, describe_links
 
-# Opening waits for nothing but the kernel; a USB adapter whose driver hangs must not hang its supervisor, too.
+# Opening waits for the kernel, or for a device server on the local network; a USB adapter whose driver hangs must not
+# hang its supervisor, too.
 OPEN_TIMEOUT_S = 5.0
 
 # What a line may hold for a reader that is late: a minute at 9600 baud. Beyond it the kernel's buffer fills and then
@@ -46,14 +48,14 @@ async def open_line(
 
     Raises LinkLost, with what to do about it, if that cannot be done now.
     """
-    path = port.address if isinstance(port.address, str) else await _find(port.address)
+    url = await _url(port)
     line = _Receiver(clock)
     try:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             transport, _ = await create_serial_connection(
                 asyncio.get_running_loop(),
                 lambda: line,
-                f"device://{path}",
+                url,
                 baudrate,
                 exclusive=True,
                 parity=_PARITIES[parity],
@@ -89,13 +91,21 @@ class SerialLine:
                 raise DeviceTimeout(f"{self._port}: no byte for {timeout_s:g} s") from None
         chunk = receiver.chunks.popleft()
         receiver.held_bytes -= len(chunk.data)
-        if receiver.held_bytes <= HELD_BYTES // 2:
-            self._transport.resume_reading()
+        self._resume()
         return chunk
 
     def write(self, data: bytes) -> None:
-        """Sends bytes, after those that were given before. Waits for nobody: requests are short."""
-        self._transport.write(data)
+        """Sends bytes, after those that were given before. Waits for nobody: requests are short.
+
+        Raises LinkLost when the line is gone.
+        """
+        receiver = self._receiver
+        if receiver.ended:
+            raise LinkLost(_explain(receiver.error, self._port)) from receiver.error
+        try:
+            self._transport.write(data)
+        except (OSError, SerialException) as error:
+            raise LinkLost(_explain(error, self._port)) from error
 
     def discard(self) -> int:
         """Forgets what came and nobody read; how many bytes."""
@@ -103,8 +113,13 @@ class SerialLine:
         count = receiver.held_bytes
         receiver.chunks.clear()
         receiver.held_bytes = 0
-        self._transport.resume_reading()
+        self._resume()
         return count
+
+    def _resume(self) -> None:
+        # A connection that has ended has nothing to resume, and says so with an assertion.
+        if not self._receiver.ended and self._receiver.held_bytes <= HELD_BYTES // 2:
+            self._transport.resume_reading()
 
     async def close(self) -> None:
         """Gives the port back; when this returns it can be opened again."""
@@ -147,6 +162,13 @@ def paths_of(usb: UsbIdentity) -> list[str]:
     return usb.matches(comports())
 
 
+async def _url(port: SerialPort) -> str:
+    """For serialx."""
+    if isinstance(port.address, DeviceServer):
+        return str(port.address)
+    return f"device://{port.address if isinstance(port.address, str) else await _find(port.address)}"
+
+
 async def _find(usb: UsbIdentity) -> str:
     # Listing reads hundreds of small files of sysfs, and a failing hub can make each of them slow.
     paths = await asyncio.to_thread(paths_of, usb)
@@ -161,6 +183,8 @@ async def _find(usb: UsbIdentity) -> str:
 
 
 def _explain(error: Exception | None, port: SerialPort) -> str:
+    if isinstance(port.address, DeviceServer):
+        return f"{port}: {_explain_server(error)}"
     if isinstance(error, FileNotFoundError):
         return f"{port}: not there, is it plugged in? {describe_links()}"
     if isinstance(error, PermissionError):
@@ -176,3 +200,15 @@ def _explain(error: Exception | None, port: SerialPort) -> str:
             return f"{port}: hung up, the adapter was unplugged or lost power"
         case _:
             return f"{port}: {error or 'closed'}"
+
+
+def _explain_server(error: Exception | None) -> str:
+    if isinstance(error, socket.gaierror):
+        return "nobody knows this name; write the device server's address"
+    if isinstance(error, ConnectionRefusedError):
+        return "refused; is the device server a TCP server on this port, and is nobody else connected?"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {OPEN_TIMEOUT_S:g} s; is the device server powered, and on this network?"
+    if error is None or getattr(error, "errno", None) == errno.EIO:
+        return "the device server closed the connection; it lost power, or another program took the line"
+    return f"{error}"

@@ -19,6 +19,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from firmware_profiles.gatt import Characteristic, Gatt
+from firmware_profiles.line import FieldName, Line
 from firmware_profiles.modbus import Modbus, Register
 from firmware_profiles.units import MAX_CODE, QUANTITIES, commensurable, parse_unit
 from firmware_profiles.version import SPECIFIERS, FirmwareRange
@@ -89,6 +90,7 @@ class Channel(BaseModel):
     max_rate: in `unit` per second: what changes faster is marked as doubtful. stuck_after_s: a number that stays
     exactly the same for so long is; leave it out where a calm room does that (no particles, nobody there).
     register: of a device that speaks Modbus. characteristic: of one that is read over Bluetooth GATT.
+    field: of one that sends lines of text.
     """
 
     model_config = _STRICT
@@ -108,6 +110,7 @@ class Channel(BaseModel):
     stuck_after_s: Annotated[float | None, Field(ge=60)] = None
     register_: Annotated[Register | None, Field(alias="register")] = None
     characteristic: Characteristic | None = None
+    field: FieldName | None = None
 
     @field_validator("unit")
     @classmethod
@@ -170,6 +173,7 @@ class FirmwareProfile(BaseModel):
     warm_up_s: seconds after power-up in which values are doubtful. sources: by a name that channels may refer to.
     sampling: of a device that sends by itself. modbus: of one that is read by registers; each channel then has one.
     gatt: of one that is read over Bluetooth GATT; each channel then has a characteristic.
+    line: of one that sends lines of text; each channel then has its field.
     """
 
     model_config = _STRICT
@@ -194,6 +198,7 @@ class FirmwareProfile(BaseModel):
     sampling: Sampling = Sampling()
     modbus: Modbus | None = None
     gatt: Gatt | None = None
+    line: Line | None = None
     channels: Annotated[
         Mapping[Name, Channel], Field(min_length=1, description="write a table such as [channels.temperature] for each")
     ]
@@ -216,6 +221,7 @@ class FirmwareProfile(BaseModel):
     def _consistent(self) -> Self:
         _refuse_unplaced("modbus", self.modbus, "register", {k: c.register_ for k, c in self.channels.items()})
         _refuse_unplaced("gatt", self.gatt, "characteristic", {k: c.characteristic for k, c in self.channels.items()})
+        _refuse_unplaced("line", self.line, "field", {k: c.field for k, c in self.channels.items()})
         notified: dict[str, bool] = {}
         for key, channel in self.channels.items():
             if (there := channel.characteristic) and notified.setdefault(there.uuid, there.notify) != there.notify:
@@ -224,6 +230,8 @@ class FirmwareProfile(BaseModel):
                     "another channel of this characteristic says otherwise: write the same",
                 )
         self._read_once()
+        self._refuse_wide_numbers()
+        self._refuse_columns()
         for i, name in enumerate(self.sampling.on_change):
             if name not in self.channels:
                 raise fault(
@@ -252,8 +260,20 @@ class FirmwareProfile(BaseModel):
             if taken != key:
                 raise fault(f"channels.{key}.register", f"{at.table} {at.address} is {taken}'s: correct one address")
 
+    def _refuse_wide_numbers(self) -> None:
+        for key, channel in self.channels.items():
+            width = 0 if channel.register_ is None else channel.register_.width
+            if self.modbus is not None and width > self.modbus.most_registers:
+                raise fault("modbus.most_registers", f"channels.{key} needs {width} at once: write {width} or more")
 
-def _refuse_unplaced(table: str, present: BaseModel | None, place: str, places: Mapping[str, BaseModel | None]) -> None:
+    def _refuse_columns(self) -> None:
+        for key, channel in self.channels.items():
+            if self.line is not None and channel.field is not None and not self.line.has(channel.field):
+                known = ", ".join(self.line.columns)
+                raise fault(f"channels.{key}.field", f'"{channel.field}" is no column: write one of {known}')
+
+
+def _refuse_unplaced(table: str, present: BaseModel | None, place: str, places: Mapping[str, object]) -> None:
     """A driver that asks can ask only for what has a place, and needs to know that it is meant."""
     without = [key for key, found in places.items() if found is None]
     if present is not None and without:

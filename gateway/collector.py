@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from device_drivers.driver import OVERFLOWS, Driver
+from device_drivers.driver import OVERFLOWS, AsksOnLine, Driver
 from device_drivers.errors import DriverError, LinkLost
 from device_drivers.reading import Reading
 from firmware_profiles.errors import ProfileError
@@ -44,7 +44,10 @@ OpenDriver = Callable[[Any], Driver]
 
 @dataclass(slots=True)
 class DriverHealth:
-    """What is known of one driver. Times are seconds of the monotonic clock, None where there was none yet."""
+    """What is known of one driver. Times are seconds of the monotonic clock, None where there was none yet.
+
+    line_busy_s: in which it asked on its line, over all openings; None of a driver that only listens.
+    """
 
     name: str
     state: str = "opening"
@@ -54,6 +57,7 @@ class DriverHealth:
     last_reading_s: float | None = None
     last_error: str = ""
     faults: Counter[str] = field(default_factory=Counter)
+    line_busy_s: float | None = None
 
     def count_faults(self, before: dict[str, int], now: dict[str, int]) -> None:
         """Adds what a driver counted: its own counts begin again with each opening."""
@@ -226,6 +230,7 @@ class Collector:
         driver = self._open(options)
         health.name = driver.name
         health.openings += 1
+        busy_before_s = health.line_busy_s or 0.0
         counted: dict[str, int] = {}
         # A driver that drops something drops what is older than all it holds: it lies between two groups.
         taken_us = self._now_us()
@@ -243,6 +248,7 @@ class Collector:
                     if group:
                         taken_us = _within(group[-1].taken_at_us, self._now_us())
                     counted = self._count(driver, health, counted, before_us, taken_us)
+                    _take_load(driver, health, busy_before_s)
                     if group:
                         await self._put(group, taken_us)
             finally:
@@ -251,6 +257,7 @@ class Collector:
                     await stream.aclose()
         finally:
             self._count(driver, health, counted, taken_us, self._now_us())
+            _take_load(driver, health, busy_before_s)
             await _leave(driver)
 
     def _count(
@@ -294,6 +301,12 @@ class _Supervised:
     options: BaseModel
     health: DriverHealth
     task: "asyncio.Task[None]"
+
+
+def _take_load(driver: Driver, health: DriverHealth, before_s: float) -> None:
+    """before_s: of earlier openings, as a driver's own time begins again with each."""
+    if isinstance(driver, AsksOnLine):
+        health.line_busy_s = before_s + driver.line_busy_s
 
 
 def _within(taken_at_us: int, now_us: int) -> int:

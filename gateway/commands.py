@@ -177,7 +177,8 @@ def _told(report: HealthReport, age_s: float, running: bool) -> str:
     lines += [f"{name:<10}{_counted(counts)}" for name, counts in told.items() if counts]
     for driver in report.drivers:
         age = "never" if driver.last_reading_age_s is None else f"{driver.last_reading_age_s:.0f} s before"
-        lines.append(f"driver    {driver.name}: {driver.state}, last reading {age}, {driver.failures} failures")
+        load = "" if driver.line_load is None else f", line busy {100 * driver.line_load:.0f} %"
+        lines.append(f"driver    {driver.name}: {driver.state}, last reading {age}, {driver.failures} failures{load}")
         if driver.last_error and driver.state != "reading":
             lines.append(f"          {driver.last_error}")
     lines += [f"  device  {device.device}: {device.readings_per_s:g} readings/s" for device in report.devices]

@@ -1,7 +1,7 @@
 """What the daemon knows of itself, as one line for the log and as a small JSON file for `heal7-iot gateway status`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,11 @@ _FROZEN = ConfigDict(frozen=True, extra="ignore")
 
 
 class DriverReport(BaseModel):
-    """One driver. Ages in seconds, None where there was no reading yet."""
+    """One driver. Ages in seconds, None where there was no reading yet.
+
+    line_load: the share of the time since the last report, 0 … 1, in which its line was asked and waited for; None of a
+    driver that only listens.
+    """
 
     model_config = _FROZEN
 
@@ -29,6 +33,7 @@ class DriverReport(BaseModel):
     last_reading_age_s: float | None
     last_error: str
     faults: dict[str, int]
+    line_load: float | None = None
 
 
 class DeviceReport(BaseModel):
@@ -169,7 +174,26 @@ class Rates:
         return reports
 
 
-def driver_report(health: DriverHealth, now_s: float) -> DriverReport:
+class LineLoads:
+    """How busy shared lines are between one report and the next."""
+
+    def __init__(self, now_s: float) -> None:
+        self._at_s = now_s
+        self._before: dict[str, float] = {}
+
+    def of(self, drivers: Sequence[DriverHealth], now_s: float) -> dict[str, float]:
+        """By name of each driver that asks: 0 … 1. A long wait counts when it ends, and never for more than all."""
+        took_s = max(now_s - self._at_s, 1e-3)
+        busy_s = {health.name: health.line_busy_s for health in drivers if health.line_busy_s is not None}
+        loads = {
+            name: round(min(1.0, max(0.0, total - self._before.get(name, 0.0)) / took_s), 3)
+            for name, total in busy_s.items()
+        }
+        self._at_s, self._before = now_s, busy_s
+        return loads
+
+
+def driver_report(health: DriverHealth, now_s: float, line_load: float | None) -> DriverReport:
     """As of `now_s` of the monotonic clock."""
     return DriverReport(
         name=health.name,
@@ -180,6 +204,7 @@ def driver_report(health: DriverHealth, now_s: float) -> DriverReport:
         last_reading_age_s=age_s(health.last_reading_s, now_s),
         last_error=health.last_error,
         faults=dict(health.faults),
+        line_load=line_load,
     )
 
 

@@ -15,6 +15,7 @@ from gateway.daemon import notify
 from gateway.health import (
     ClockReport,
     HealthReport,
+    LineLoads,
     Rates,
     SpoolReport,
     UplinkReport,
@@ -53,6 +54,7 @@ class Reporter:
         self._uplink = uplink
         self._began_s = clock.now_s()
         self._rates = Rates(self._began_s)
+        self._loads = LineLoads(self._began_s)
         self._path = health_file(config)
         self._told = ""
         self._writing = threading.Lock()
@@ -97,6 +99,8 @@ class Reporter:
         state, sealer = self._uplink.state, self._sealer.state
         since_us = self._batcher.thinning.since_us
         devices = self._rates.devices(self._collector.devices, now_s)
+        drivers = self._collector.drivers
+        loads = self._loads.of(drivers, now_s)
         counted = usage.whole_file
         return HealthReport(
             gateway=self._config.identity,
@@ -147,6 +151,6 @@ class Reporter:
                 drain_bytes_s=state.drain_bytes_s,
                 last_receipt_age_s=age_s(state.last_receipt_s, now_s),
             ),
-            drivers=tuple(driver_report(health, now_s) for health in self._collector.drivers),
+            drivers=tuple(driver_report(health, now_s, loads.get(health.name)) for health in drivers),
             devices=devices,
         )

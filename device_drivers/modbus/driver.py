@@ -7,9 +7,9 @@ from typing import Self
 
 from device_drivers.driver import Clock
 from device_drivers.errors import DeviceTimeout, LinkLost
-from device_drivers.interpretation import Interpreter
+from device_drivers.interpretation import Interpreter, raw_reading, raw_series
 from device_drivers.modbus.options import ModbusDeviceOptions, ModbusOptions
-from device_drivers.modbus.plan import Read, reads_of
+from device_drivers.modbus.plan import FUNCTIONS, Read, reads_of
 from device_drivers.modbus.rtu import (
     EXCEPTIONS,
     ReplyFinder,
@@ -21,7 +21,7 @@ from device_drivers.reading import Causes, Reading
 from device_drivers.serial_line.exchange import Exchange
 from device_drivers.transport import SerialLine, open_line
 from firmware_profiles.errors import ProfileError
-from firmware_profiles.profile import FirmwareProfile
+from firmware_profiles.modbus import VersionRegister, Write
 from firmware_profiles.selection import ProfileSet
 
 log = logging.getLogger(__name__)
@@ -36,16 +36,7 @@ def open_modbus(options: ModbusOptions, profiles: ProfileSet, clock: Clock) -> "
 
     Raises ProfileError for a unit that no profile with registers knows: nobody could say what to read.
     """
-    units = []
-    for device in options.device:
-        profile = profiles.select(device.model, device.firmware)
-        if profile is None or profile.modbus is None:
-            known = sorted(model for p in profiles if p.modbus is not None for model in p.models)
-            raise ProfileError(
-                device.model, "", f"no profile with registers knows it; there are those of {', '.join(known)}"
-            )
-        units.append(_Unit(device, profile))
-    return ModbusDriver(options, units, clock)
+    return ModbusDriver(options, [_Unit(device, profiles) for device in options.device], clock)
 
 
 class ModbusDriver:
@@ -82,6 +73,11 @@ class ModbusDriver:
             "bad_checksums": exchange.damaged if exchange else 0,
         }
 
+    @property
+    def line_busy_s(self) -> float:
+        """See `AsksOnLine`."""
+        return self._exchange.busy_s if self._exchange else 0.0
+
     async def __aenter__(self) -> Self:
         o = self._options
         self._line = await open_line(o.port, o.baudrate, self._clock, parity=o.parity, stop_bits=o.stop_bits)
@@ -103,8 +99,8 @@ class ModbusDriver:
             unit = min(self._units, key=lambda u: u.due_s)
             await asyncio.sleep(unit.due_s - loop.time())
             try:
-                if not unit.is_begun:
-                    await self._begin(unit)
+                if not unit.is_begun and (unknown := await self._begin(unit)):
+                    yield [unknown]
                 for read in unit.reads:
                     readings = await self._read(unit, read)
                     unit.unanswered = 0
@@ -120,19 +116,34 @@ class ModbusDriver:
                     ) from error
             unit.due_s = unit.next_s(loop.time())
 
-    async def _begin(self, unit: "_Unit") -> None:
-        assert unit.profile.modbus is not None
-        for write in unit.profile.modbus.begin:
+    async def _begin(self, unit: "_Unit") -> Reading | None:
+        """Learns its firmware and tells it what its profile says; the stated version as it came where there is none."""
+        if unit.version is not None:
+            version = unit.version
+            request = read_request(unit.options.unit, FUNCTIONS[version.table], version.address, 1)
+            answer = await self._ask(unit, request)
+            firmware = "" if answer is None else _firmware(version, answer[0][3:-2])
+            if not unit.takes(firmware):
+                unit.unanswered = 0
+                if firmware not in unit.told:
+                    unit.told.add(firmware)
+                    what = f"firmware {firmware}" if firmware else "a firmware that it does not state"
+                    log.warning("%s: no profile for %s: %s is not read", self.name, what, unit.options.device)
+                series = raw_series(unit.options.device, firmware)
+                return None if answer is None else raw_reading(series, *answer)
+        for write in unit.begin:
             await self._ask(unit, write_request(unit.options.unit, write.address, write.value))
         unit.is_begun = True
+        return None
 
     async def _read(self, unit: "_Unit", read: Read) -> Sequence[Reading]:
         answer = await self._ask(unit, read_request(unit.options.unit, read.function, read.address, read.count))
         if answer is None:
             return []
         reply, taken_at_us = answer
+        assert unit.interpreter is not None
         values = read.values(reply[3:-2])
-        warming = taken_at_us - self._opened_at_us < unit.profile.warm_up_s * 1_000_000
+        warming = taken_at_us - self._opened_at_us < unit.warm_up_s * 1_000_000
         causes = Causes.WARMING_UP.value if warming else 0
         return [unit.interpreter.reading(name, raw, taken_at_us, causes) for name, raw in values.items()]
 
@@ -146,25 +157,49 @@ class ModbusDriver:
         if code is None:
             return reply, taken_at_us
         self._exceptions += 1
-        if code not in unit.told:
+        if code not in unit.refused:
             # Once each: it will say so every time.
-            unit.told.add(code)
+            unit.refused.add(code)
             log.warning("%s: %s: %s", self.name, unit.options.device, EXCEPTIONS.get(code, f"exception {code}"))
         return None
 
 
 class _Unit:
-    """due_s: when it is asked next. unanswered: requests in a row. told: exceptions that were logged."""
+    """due_s: when it is asked next. unanswered: requests in a row. version: where it states its firmware, None where it
+    does not or the configuration does; until it has, nobody knows what to read. refused, told: exceptions and firmwares
+    that were logged."""
 
-    def __init__(self, options: ModbusDeviceOptions, profile: FirmwareProfile) -> None:
+    def __init__(self, options: ModbusDeviceOptions, profiles: ProfileSet) -> None:
+        """Raises ProfileError, see `open_modbus`."""
         self.options = options
-        self.profile = profile
-        self.interpreter = Interpreter(options.device, options.firmware, profile)
-        self.reads = reads_of(profile)
+        self._profiles = profiles
+        self.version: VersionRegister | None = None
+        self.interpreter: Interpreter | None = None
+        self.reads: list[Read] = []
+        self.begin: tuple[Write, ...] = ()
+        self.warm_up_s = 0.0
         self.is_begun = False
         self.due_s = 0.0
         self.unanswered = 0
-        self.told: set[int] = set()
+        self.refused: set[int] = set()
+        self.told: set[str] = set()
+        if not options.firmware:
+            self.version = _version_of(options.model, profiles)
+        if self.version is None and not self.takes(options.firmware):
+            known = sorted(model for p in profiles if p.modbus is not None for model in p.models)
+            raise ProfileError(
+                options.model, "", f"no profile with registers knows it; there are those of {', '.join(known)}"
+            )
+
+    def takes(self, firmware: str) -> bool:
+        """From now on it is read as the profile for this firmware says; not at all where there is none."""
+        profile = self._profiles.select(self.options.model, firmware)
+        if profile is None or profile.modbus is None:
+            self.interpreter, self.reads, self.begin = None, [], ()
+            return False
+        self.interpreter = Interpreter(self.options.device, firmware, profile)
+        self.reads, self.begin, self.warm_up_s = reads_of(profile), profile.modbus.begin, profile.warm_up_s
+        return True
 
     def next_s(self, now_s: float) -> float:
         """From turn to turn; what took longer than an interval is not caught up with."""
@@ -173,3 +208,18 @@ class _Unit:
         if beyond >= 0:
             wait_s = max(wait_s, min(_LONGEST_S, wait_s * 2.0 ** min(beyond + 1, 16)))
         return max(self.due_s + wait_s, now_s)
+
+
+def _version_of(model: str, profiles: ProfileSet) -> VersionRegister | None:
+    """Where devices of this model state their firmware; None where they do not.
+
+    Raises ProfileError where its profiles name several registers: which to ask would depend on what it answers.
+    """
+    stated = {p.modbus.version for p in profiles if model in p.models and p.modbus is not None and p.modbus.version}
+    if len(stated) > 1:
+        raise ProfileError(model, "modbus.version", "its profiles name different registers; name one for all of them")
+    return next(iter(stated), None)
+
+
+def _firmware(version: VersionRegister, register: bytes) -> str:
+    return f"{register[0]}.{register[1]}" if version.reads_as == "major_minor" else str(int.from_bytes(register, "big"))

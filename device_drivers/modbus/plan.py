@@ -4,12 +4,21 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_drivers.modbus.rtu import READ_HOLDING, READ_INPUT
-from firmware_profiles.modbus import Register
+from device_drivers.modbus.rtu import READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT
+from firmware_profiles.modbus import BIT_TABLES, Register
 from firmware_profiles.profile import FirmwareProfile
 
-_FUNCTIONS = {"holding": READ_HOLDING, "input": READ_INPUT}
-_FORMATS = {"int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f"}
+FUNCTIONS = {"holding": READ_HOLDING, "input": READ_INPUT, "coil": READ_COILS, "discrete": READ_DISCRETE}
+FORMATS = {
+    "int16": ">h",
+    "uint16": ">H",
+    "int32": ">i",
+    "uint32": ">I",
+    "float32": ">f",
+    "int64": ">q",
+    "uint64": ">Q",
+    "float64": ">d",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ def reads_of(profile: FirmwareProfile) -> list[Read]:
     """The fewest requests for all channels of a profile with Modbus, each within what the device gives at once."""
     assert profile.modbus is not None
     reads: list[Read] = []
-    for table, function in _FUNCTIONS.items():
+    for table, function in FUNCTIONS.items():
         wanted = sorted(
             (
                 (channel.register_, name)
@@ -56,10 +65,20 @@ def reads_of(profile: FirmwareProfile) -> list[Read]:
     return reads
 
 
+def in_order(register: Register, raw: bytes) -> bytes:
+    """The words of a number from its own order to the protocol's, or back."""
+    if register.words == "high_first":
+        return raw
+    return b"".join(raw[begins : begins + 2] for begins in range(len(raw) - 2, -1, -2))
+
+
 def _number(register: Register, registers: bytes, first: int) -> float:
-    begins = 2 * (register.address - first)
-    raw = registers[begins : begins + 2 * register.width]
-    if register.width == 2 and register.words == "low_first":
-        raw = raw[2:] + raw[:2]
-    (number,) = struct.unpack(_FORMATS[register.type], raw)
+    begins = register.address - first
+    if register.table in BIT_TABLES:
+        # Eight to a byte, the first of them lowest (Modbus Application Protocol V1.1b3, section 6.1).
+        return float(registers[begins // 8] >> begins % 8 & 1)
+    raw = registers[2 * begins : 2 * (begins + register.width)]
+    if register.bit is not None:
+        return float(int.from_bytes(raw, "big") >> register.bit & 1)
+    (number,) = struct.unpack(FORMATS[register.type], in_order(register, raw))
     return float(number)

@@ -6,7 +6,8 @@ an exception, and has a code. Nothing in a reply says which registers it is of: 
 
 from struct import Struct
 
-READ_HOLDING, READ_INPUT, WRITE_SINGLE = 0x03, 0x04, 0x06
+READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT, WRITE_SINGLE = 0x01, 0x02, 0x03, 0x04, 0x06
+_OF_BITS = (READ_COILS, READ_DISCRETE)
 
 EXCEPTIONS = {
     1: "it does not know this function",
@@ -51,7 +52,7 @@ def framed(content: bytes) -> bytes:
 
 
 def read_request(unit: int, function: int, address: int, count: int) -> bytes:
-    """function: READ_HOLDING or READ_INPUT. address: as protocols count, from 0 on."""
+    """function: one of READ_…. address: as protocols count, from 0 on."""
     return framed(_HEAD.pack(unit, function, address, count))
 
 
@@ -61,7 +62,7 @@ def write_request(unit: int, address: int, value: int) -> bytes:
 
 
 def read_reply(unit: int, function: int, registers: bytes) -> bytes:
-    """What a unit answers. registers: two bytes each, high byte first."""
+    """What a unit answers. registers: two bytes each, high byte first; or bits, eight to a byte."""
     return framed(bytes([unit, function, len(registers)]) + registers)
 
 
@@ -87,8 +88,9 @@ class ReplyFinder:
         unit, function, _, count = _HEAD.unpack_from(request)
         is_read = function != WRITE_SINGLE
         self._echo = request if is_read else b""
-        self._begins = bytes([unit, function, 2 * count]) if is_read else request[:6]
-        self._length = 2 * count + 5 if is_read else len(request)
+        data_bytes = (count + 7) // 8 if function in _OF_BITS else 2 * count
+        self._begins = bytes([unit, function, data_bytes]) if is_read else request[:6]
+        self._length = data_bytes + 5 if is_read else len(request)
         self._refuses = bytes([unit, function | _EXCEPTION])
         self._pending = b""
 

@@ -1,7 +1,8 @@
 """Asking on a serial line: one request in flight, and a reply that comes late is not taken for the next one.
 
 Neither Modbus RTU nor what small sensors speak numbers its requests: a late reply looks like the one that is awaited.
-So the line must be silent for a while after a request without a reply, before anybody asks again.
+So the line must be silent for a while after a request without a reply, before anybody asks again: for as long again as
+the reply was waited for. A reply that is later still would be taken for the next one of its shape.
 """
 
 import asyncio
@@ -22,6 +23,9 @@ class Exchange:
     def __init__(self, line: SerialLine) -> None:
         self._line = line
         self._is_unsettled = False
+        self._settled_at_s = 0.0
+        self.busy_s = 0.0
+        """In which the line was asked and waited for, settling among it: nobody else could have asked."""
         self.unanswered = 0
         """Requests without a sound reply in time."""
         self.stray_bytes = 0
@@ -34,11 +38,20 @@ class Exchange:
 
         Raises DeviceTimeout where none came in time, LinkLost when the line is gone.
         """
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        try:
+            return await self._ask(request, finder, timeout_s)
+        finally:
+            self.busy_s += loop.time() - began_s
+
+    async def _ask(self, request: bytes, finder: Finder, timeout_s: float) -> tuple[bytes, int]:
         if self._is_unsettled:
             await self._settle()
         self.stray_bytes += self._line.discard()
         self._line.write(request)
         self._is_unsettled = True
+        self._settled_at_s = asyncio.get_running_loop().time() + timeout_s + max(timeout_s, QUIET_S)
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -55,9 +68,11 @@ class Exchange:
             self.damaged += finder.bad_checksums
 
     async def _settle(self) -> None:
+        wait_s = max(0.0, self._settled_at_s - asyncio.get_running_loop().time())
         for _ in range(_MOST_QUIET):
             try:
-                data, _ = await self._line.read(QUIET_S)
+                data, _ = await self._line.read(wait_s)
             except DeviceTimeout:
                 return
             self.stray_bytes += len(data)
+            wait_s = QUIET_S

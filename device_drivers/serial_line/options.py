@@ -102,3 +102,10 @@ class Sps30Options(PollOptions):
 
     kind: Literal["sps30"]
     model: Annotated[WireText, Field(min_length=1)] = "SPS30"
+
+
+class LineOptions(StreamOptions):
+    """A microcontroller that prints lines of text; `model` is the one of the profile that says what is in them."""
+
+    kind: Literal["line"]
+    baudrate: Annotated[int, Field(ge=300, le=4_000_000)] = 9600

@@ -87,6 +87,11 @@ class PollDriver:
             "sensor_errors": self._sensor_errors,
         }
 
+    @property
+    def line_busy_s(self) -> float:
+        """See `AsksOnLine`."""
+        return self._exchange.busy_s if self._exchange else 0.0
+
     async def __aenter__(self) -> Self:
         self._line = await open_line(self._options.port, self._protocol.baudrate, self._clock)
         self._exchange = Exchange(self._line)

@@ -12,6 +12,8 @@ BY_ID = Path("/dev/serial/by-id")
 # The kernel numbers these in the order in which they are plugged in: after a power cut the same name may be another
 # sensor, and its readings would be filed under the wrong device. Soldered ports (ttyS0, ttyAMA0) keep their number.
 _CHANGING_NAME = re.compile(r"/dev/(?:tty(?:USB|ACM|XRUSB)|rfcomm)[0-9]+")
+# A raw TCP port of a serial device server. Not RFC 2217: whoever sets such a server up sets its speed, too.
+_SERVER = re.compile(r"socket://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})")
 _USB_IDENTITY = re.compile(r"([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4}):([\x21-\x7e]{1,126})")
 
 
@@ -42,10 +44,21 @@ class UsbIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class SerialPort:
-    """A serial line by a stable path or by the USB identity of its adapter."""
+class DeviceServer:
+    """A serial line behind a TCP port. Its speed and parity are set in the device server, not by us."""
 
-    address: str | UsbIdentity
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"socket://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SerialPort:
+    """A serial line by a stable path, by the USB identity of its adapter, or by its device server."""
+
+    address: str | UsbIdentity | DeviceServer
     text: str
     """As the configuration has it."""
 
@@ -54,18 +67,31 @@ class SerialPort:
 
     @classmethod
     def parse(cls, text: str, by_id: Path = BY_ID) -> Self:
-        """`text`: an absolute path that stays the same, or `VID:PID:serial` with hexadecimal VID and PID.
+        """`text`: an absolute path that stays the same, `VID:PID:serial` with hexadecimal VID and PID, or
+        `socket://host:port` of a serial device server.
 
         Raises ValueError, which names what to write instead, for everything else.
         """
         if usb := _USB_IDENTITY.fullmatch(text):
             return cls(UsbIdentity(int(usb[1], 16), int(usb[2], 16), usb[3]), text)
+        if text.startswith("socket:"):
+            return cls(_server(text), text)
         if not text.startswith("/") or not text.isprintable():
-            raise ValueError(f"{text!r} is neither an absolute path nor VID:PID:serial; {describe_links(by_id)}")
+            raise ValueError(
+                f"{text!r} is neither an absolute path nor VID:PID:serial nor socket://host:port; "
+                f"{describe_links(by_id)}"
+            )
         path = os.path.normpath(text)
         if _CHANGING_NAME.fullmatch(path):
             raise ValueError(f"{path} may name another device after the next start; {describe_links(by_id)}")
         return cls(path, text)
+
+
+def _server(text: str) -> DeviceServer:
+    found = _SERVER.fullmatch(text)
+    if found is None or not 1 <= int(found[2]) <= 65_535:
+        raise ValueError(f"{text!r} names no device server; write socket://host:port, such as socket://10.0.0.5:4001")
+    return DeviceServer(found[1], int(found[2]))
 
 
 def describe_links(by_id: Path = BY_ID) -> str:

