@@ -28,8 +28,8 @@ from firmware_profiles.selection import ProfileSet
 class EmulatedKind:
     """kind, model: as the configuration names them. usual: of each channel, its middle and how far it swings.
 
-    make: of the profile for its model. unit: on a Modbus line, its usual address; 0 for others. options: further ones
-    that the configuration needs.
+    make: of the profile for its model. unit: on a Modbus line, its usual address; 0 for others. baudrate: where the
+    configuration must name it; 0: nowhere.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class EmulatedKind:
     usual: Mapping[str, tuple[float, float]]
     make: Callable[[FirmwareProfile], SensorModel]
     unit: int = 0
-    options: Mapping[str, object] = MappingProxyType({})
+    baudrate: int = 0
 
 
 _DUST = {"pm1": (6.0, 3.0), "pm2_5": (9.0, 5.0), "pm10": (13.0, 7.0)}
@@ -58,14 +58,14 @@ EMULATED: Mapping[str, EmulatedKind] = MappingProxyType(
         "sps30": EmulatedKind(
             "sps30", "SPS30", {**_DUST, "pm4": (11.0, 6.0), "typical_size": (0.6, 0.1)}, lambda _: Sps30()
         ),
-        "scd30": EmulatedKind("modbus", "SCD30", {**_CO2, **_CLIMATE}, Scd30, unit=0x61, options={"baudrate": 19_200}),
+        "scd30": EmulatedKind("modbus", "SCD30", {**_CO2, **_CLIMATE}, Scd30, unit=0x61, baudrate=19_200),
         "xy-md02": EmulatedKind("modbus", "XY-MD02", _CLIMATE, lambda profile: ModbusUnit(profile, 1), unit=1),
         "climate-node": EmulatedKind(
             "line",
             "climate-node",
             {**_CLIMATE, "illuminance": (310.0, 90.0)},
             lambda profile: TextNode(profile, "1.2"),
-            options={"baudrate": 115_200},
+            baudrate=115_200,
         ),
     }
 )
@@ -84,10 +84,10 @@ def emulated(name: str, profiles: ProfileSet, seed: int = 0, measured: Measured 
 def configuration(name: str, device: str, port: str) -> dict[str, Any]:
     """The table [[driver]] by which a gateway reads it there, alone on its line."""
     kind = EMULATED[name]
-    if not kind.unit:
-        return {"kind": kind.kind, "device": device, "port": port, "model": kind.model, **kind.options}
-    unit = {"unit": kind.unit, "device": device, "model": kind.model}
-    return {"kind": kind.kind, "port": port, **kind.options, "device": [unit]}
+    table: dict[str, Any] = {"kind": kind.kind, "port": port} | ({"baudrate": kind.baudrate} if kind.baudrate else {})
+    if kind.unit:
+        return table | {"device": [{"unit": kind.unit, "device": device, "model": kind.model}]}
+    return table | {"device": device, "model": kind.model}
 
 
 def swinging(usual: Mapping[str, tuple[float, float]], seed: int) -> Measured:
