@@ -14,7 +14,7 @@ from serialx import BaseSerialTransport, Parity, SerialException, StopBits, crea
 
 from device_drivers.driver import Clock
 from device_drivers.errors import DeviceTimeout, LinkLost
-from device_drivers.serial_line.port import DeviceServer, SerialPort, UsbIdentity, describe_links
+from device_drivers.serial_line.port import Adapter, DeviceServer, SerialPort, UsbIdentity, adapter, describe_links
 
 # Opening waits for the kernel, or for a device server on the local network; a USB adapter whose driver hangs must not
 # hang its supervisor, too.
@@ -155,6 +155,11 @@ class _Receiver(asyncio.Protocol):
         self.ended = True
         self.error = exc
         self.changed.set()
+
+
+def adapters() -> list[Adapter]:
+    """All serial lines of this machine, in order of their names. Blocks for some milliseconds; opens nothing."""
+    return sorted((adapter(listed) for listed in comports()), key=lambda found: found.device)
 
 
 def paths_of(usb: UsbIdentity) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 BY_ID = Path("/dev/serial/by-id")
+BY_PATH = Path("/dev/serial/by-path")
 
 # The kernel numbers these in the order in which they are plugged in: after a power cut the same name may be another
 # sensor, and its readings would be filed under the wrong device. Soldered ports (ttyS0, ttyAMA0) keep their number.
@@ -24,6 +25,8 @@ class ListedPort(Protocol):
     vid: int | None
     pid: int | None
     serial_number: str | None
+    product: str | None
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,9 @@ class UsbIdentity:
     vid: int
     pid: int
     serial: str
+
+    def __str__(self) -> str:
+        return f"{self.vid:04x}:{self.pid:04x}:{self.serial}"
 
     def matches(self, listed: Iterable[ListedPort]) -> list[str]:
         """The device paths of all listed ports with this identity."""
@@ -92,6 +98,38 @@ def _server(text: str) -> DeviceServer:
     if found is None or not 1 <= int(found[2]) <= 65_535:
         raise ValueError(f"{text!r} names no device server; write socket://host:port, such as socket://10.0.0.5:4001")
     return DeviceServer(found[1], int(found[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A serial line that this machine has now. device: its name until the next start. product: as it calls itself.
+
+    port: what a configuration would write; None where nothing names it lastingly.
+    """
+
+    device: str
+    product: str
+    usb: UsbIdentity | None
+    port: str | None
+
+
+def adapter(listed: ListedPort, by_id: Path = BY_ID, by_path: Path = BY_PATH) -> Adapter:
+    """Of a listed port. A link by-id first: it also names which of an adapter's several ports is meant."""
+    usb = None
+    if listed.vid is not None and listed.pid is not None and listed.serial_number:
+        usb = UsbIdentity(listed.vid, listed.pid, listed.serial_number)
+    names = [*_links_to(listed.device, by_id), *_links_to(listed.device, by_path)]
+    if not names and not _CHANGING_NAME.fullmatch(listed.device):
+        names = [listed.device]
+    if not names and usb is not None and _USB_IDENTITY.fullmatch(str(usb)):
+        names = [str(usb)]
+    return Adapter(listed.device, listed.product or listed.description or "", usb, names[0] if names else None)
+
+
+def _links_to(device: str, folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return [str(link) for link in sorted(folder.iterdir()) if os.path.realpath(link) == os.path.realpath(device)]
 
 
 def describe_links(by_id: Path = BY_ID) -> str:

@@ -165,6 +165,11 @@ def _checked(layout: Line, text: str) -> str | None:
     return said.removeprefix("$")
 
 
+def is_number(text: str) -> bool:
+    """Whether a field with this text is a number, as far as its text tells."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 class _DuplicateKeyError(ValueError):
     """One name for two numbers: nobody knows which is meant."""
 
