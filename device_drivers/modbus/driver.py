@@ -174,6 +174,7 @@ class _Unit:
         self.options = options
         self._profiles = profiles
         self.version: VersionRegister | None = None
+        self._known: tuple[str, str] | None = None
         self.interpreter: Interpreter | None = None
         self.reads: list[Read] = []
         self.begin: tuple[Write, ...] = ()
@@ -195,9 +196,12 @@ class _Unit:
         """From now on it is read as the profile for this firmware says; not at all where there is none."""
         profile = self._profiles.select(self.options.model, firmware)
         if profile is None or profile.modbus is None:
-            self.interpreter, self.reads, self.begin = None, [], ()
+            self._known, self.interpreter, self.reads, self.begin = None, None, [], ()
             return False
-        self.interpreter = Interpreter(self.options.device, firmware, profile)
+        if self._known != (profile.name, firmware):
+            # A new one would have forgotten the values before, by which the next are judged.
+            self._known = profile.name, firmware
+            self.interpreter = Interpreter(self.options.device, firmware, profile)
         self.reads, self.begin, self.warm_up_s = reads_of(profile), profile.modbus.begin, profile.warm_up_s
         return True
 

@@ -222,7 +222,7 @@ def test_what_is_written_is_what_is_read() -> None:
         ({"format": "csv", "columns": ["a"], "firmware_field": "fw"}, "a", "firmware_field: 'fw' is none of a"),
         ({"format": "key_value", "delimiter": "::"}, "a", "should match pattern"),
         ({"format": "json"}, None, "channels.x has no field"),
-        (None, "a", r"channels.x has a field: write a table \[line\]"),
+        (None, "a", r"a channel has a field: write a table \[line\]"),
     ],
 )
 def test_profiles_that_cannot_be(line: dict[str, Any] | None, field: str | None, why: str) -> None:
