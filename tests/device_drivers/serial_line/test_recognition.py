@@ -106,7 +106,7 @@ async def test_a_sensor_that_is_asked_is_known_by_its_answer(line: Line, name: s
     found = [
         probe.kind
         for baudrate in {probe.baudrate for probe in PROBES}
-        for probe in await ask(port, baudrate, PROBES, 0.2, HandClock())
+        for probe in await ask(port, baudrate, PROBES, 1.0, HandClock())
     ]
     assert found == [name]
 
@@ -117,7 +117,7 @@ async def test_units_of_a_modbus_line_are_known_by_any_answer(line: Line) -> Non
     for sensor in attached.sensors:
         sensor.due_s(-60.0)
     probes = [unit_probe(unit, 9600) for unit in (1, 2, 3, 0x61)]
-    found = await ask(SerialPort.parse(line.port), 9600, probes, 0.1, HandClock())
+    found = await ask(SerialPort.parse(line.port), 9600, probes, 0.5, HandClock())
     assert [probe.unit for probe in found] == [1, 0x61]
 
 

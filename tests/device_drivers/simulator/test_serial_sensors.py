@@ -68,18 +68,18 @@ class Bench:
         return found
 
 
-def table(name: str, line: Line, silence_s: float) -> dict[str, object]:
+def table(name: str, line: Line, silence_s: float, timeout_s: float) -> dict[str, object]:
     table = configuration(name, "hall", line.port)
     if name in SENDING:
         return table | {"silence_s": silence_s}
     if table["kind"] != "modbus":
-        return table | {"timeout_s": 0.2, "interval_s": 0.5}
+        return table | {"timeout_s": timeout_s, "interval_s": 0.5}
     table["device"][0]["interval_s"] = 0.1
-    return table | {"timeout_s": 0.2}
+    return table | {"timeout_s": timeout_s}
 
 
 @asynccontextmanager
-async def reading(name: str, line: Line, silence_s: float = 10.0) -> AsyncIterator[Bench]:
+async def reading(name: str, line: Line, *, silence_s: float = 10.0, timeout_s: float = 5.0) -> AsyncIterator[Bench]:
     seconds, profiles = Seconds(), ProfileSet.load()
     sensor = emulated(name, profiles, seed=7)
     attached = Attached(line, sensor, now_s=seconds)
@@ -87,7 +87,9 @@ async def reading(name: str, line: Line, silence_s: float = 10.0) -> AsyncIterat
     seconds.now_s += 60.0
     kind = DRIVER_KINDS[EMULATED[name].kind]
     opened = kind.open(
-        kind.options.model_validate(table(name, line, silence_s)), profiles, lambda: round(1e6 * seconds.now_s)
+        kind.options.model_validate(table(name, line, silence_s, timeout_s)),
+        profiles,
+        lambda: round(1e6 * seconds.now_s),
     )
     async with opened as driver:
         if EMULATED[name].kind == "line":
@@ -128,7 +130,7 @@ def test_the_same_seed_says_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", EMULATED)
 async def test_silence_is_counted_or_loses_the_line(line: Line, name: str) -> None:
-    async with reading(name, line, silence_s=1.0) as bench:
+    async with reading(name, line, silence_s=1.0, timeout_s=0.2) as bench:
         await bench.following()
         bench.sensor.faults.silent = True
         with pytest.raises(LinkLost, match=r"silent for 1 s|without a reply|no unit answers"):
@@ -141,8 +143,8 @@ async def test_noise_on_a_line_with_a_checksum_is_counted_and_never_read(line: L
     async with reading(name, line) as bench:
         await bench.following()
         bench.sensor.faults.noise = 1.0
-        for _ in range(20):
-            bench.pass_s(2.0)
+        for _ in range(10):
+            bench.pass_s(1.0)
         bench.sensor.faults.noise = 0.0
         found = await bench.following()
         usual = EMULATED[name].usual
@@ -152,7 +154,7 @@ async def test_noise_on_a_line_with_a_checksum_is_counted_and_never_read(line: L
 
 @pytest.mark.parametrize("name", ["mhz19b", "sps30", "xy-md02", "scd30"])
 async def test_a_damaged_answer_is_no_answer(line: Line, name: str) -> None:
-    async with reading(name, line) as bench:
+    async with reading(name, line, timeout_s=0.2) as bench:
         before = values(await bench.following())
         bench.sensor.faults.noise = 1.0
         with pytest.raises(LinkLost):
@@ -224,7 +226,7 @@ async def test_sps30_forgets_that_it_measures_and_is_told_again(line: Line) -> N
 
 async def test_scd30_forgets_what_it_was_told_and_is_told_again(line: Line) -> None:
     """It boots for two seconds in silence, which is how a gateway knows."""
-    async with reading("scd30", line) as bench:
+    async with reading("scd30", line, timeout_s=0.8) as bench:
         model = bench.sensor.model
         assert isinstance(model, Scd30)
         before = await bench.following()
@@ -270,7 +272,7 @@ async def test_new_firmware_is_read_by_its_profile_or_kept_raw(line: Line, name:
 
 
 async def test_new_firmware_of_scd30_is_noticed_when_it_comes_back(line: Line) -> None:
-    async with reading("scd30", line) as bench:
+    async with reading("scd30", line, timeout_s=0.8) as bench:
         await bench.following()
         bench.sensor.update("4.1", bench.seconds.now_s)
         found = await bench.booting()
@@ -290,7 +292,7 @@ async def test_units_of_one_bus_answer_for_themselves_alone(line: Line) -> None:
     climate.due_s(seconds.now_s), carbon.due_s(seconds.now_s)
     seconds.now_s += 60.0
     tables = [configuration(name, name, line.port) for name in ("xy-md02", "scd30")]
-    both = tables[0] | {"device": [table["device"][0] | {"interval_s": 0.1} for table in tables]}
+    both = tables[0] | {"timeout_s": 5, "device": [table["device"][0] | {"interval_s": 0.1} for table in tables]}
     kind = DRIVER_KINDS["modbus"]
     async with kind.open(kind.options.model_validate(both), profiles, HandClock()) as driver:
         readings = driver.readings()
