@@ -11,7 +11,7 @@ import numpy as np
 
 from device_drivers.interpretation import Interpreter
 from device_drivers.reading import Reading, Series
-from device_drivers.serial_line.codecs import FRAME_CODECS
+from device_drivers.serial_line.codecs import FRAME_CODECS, read_line
 from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 from gateway.link.anchor import Anchor, clock_penalty
@@ -87,4 +87,9 @@ def _meanings(firmware: str, frame: bytes, profiles: ProfileSet) -> list[tuple[F
                 for p in profiles
                 if p.driver == driver and p.firmware.holds(firmware) and set(codec.channels) >= p.channels.keys()
             ]
+    for p in profiles:
+        if p.line is not None and p.firmware.holds(firmware):
+            sample = read_line(p, frame)
+            if sample is not None and sample.firmware in ("", firmware):
+                found.append((p, sample.values))
     return found if len(found) == 1 else []

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from device_drivers.serial_line import mhz19b, sps30
-from device_drivers.serial_line.codec import FrameCodec, StreamCodec
+from device_drivers.serial_line import mhz19b, sps30, text_line
+from device_drivers.serial_line.codec import FrameCodec, Sample, StreamCodec
 from device_drivers.serial_line.ld2410 import LD2410
 from device_drivers.serial_line.ld2450 import LD2450
 from device_drivers.serial_line.plantower import PLANTOWER
 from device_drivers.serial_line.sds011 import SDS011
+from firmware_profiles.profile import FirmwareProfile
 
 STREAM_CODECS: Mapping[str, StreamCodec] = MappingProxyType(
     {"pms5003": PLANTOWER, "sds011": SDS011, "ld2410": LD2410, "ld2450": LD2450}
@@ -22,3 +23,8 @@ FRAME_CODECS: Mapping[str, FrameCodec] = MappingProxyType(
     }
 )
 """Of everything on serial lines whose single frames say what was measured: for frames that were kept raw."""
+
+
+def read_line(profile: FirmwareProfile, line: bytes) -> Sample | None:
+    """The same of a line of text, whose codec is its profile; None where it is none of its lines."""
+    return text_line.read_whole(profile, line)

@@ -1,15 +1,13 @@
 """A microcontroller that prints lines of text, read by profiles alone: what a line says, by the layout that it has."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 from device_drivers.driver import Clock
 from device_drivers.serial_line.codec import Sample
 from device_drivers.serial_line.options import LineOptions
 from device_drivers.serial_line.stream import StreamDriver
-from device_drivers.serial_line.text_line import LineFinder, read_line
+from device_drivers.serial_line.text_line import LineFinder, fields_of, read_line
 from firmware_profiles.errors import ProfileError
-from firmware_profiles.line import Line
 from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 
@@ -90,15 +88,3 @@ class LineReader:
                 return None
             self._firmwares.add(sample.firmware)
         return sample
-
-
-def fields_of(profile: FirmwareProfile) -> Mapping[str, str]:
-    """Of each channel of a profile with lines."""
-    return {name: channel.field for name, channel in profile.channels.items() if channel.field is not None}
-
-
-def read_whole(profile: FirmwareProfile, line: bytes) -> Sample | None:
-    """Of a line that was kept raw, by a profile that has come since; None where it is none of its lines."""
-    layout: Line | None = profile.line
-    said = read_line(layout, fields_of(profile), line, Counter()) if layout is not None else None
-    return None if said is None else Sample(said.values, said.firmware)

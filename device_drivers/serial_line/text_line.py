@@ -14,7 +14,9 @@ from functools import reduce
 from operator import xor
 
 from device_drivers.modbus.rtu import crc16
+from device_drivers.serial_line.codec import Sample
 from firmware_profiles.line import Line
+from firmware_profiles.profile import FirmwareProfile
 
 MAX_LINE_BYTES = 1024
 """Of a line: one that never ends must not fill the memory. Programs of microcontrollers print some hundred at most."""
@@ -116,6 +118,17 @@ def read_line(layout: Line, fields: Mapping[str, str], line: bytes, faults: Coun
         faults["missing_fields"] += 1
         return None
     return Said(firmware, values) if values else None
+
+
+def fields_of(profile: FirmwareProfile) -> Mapping[str, str]:
+    """Of each channel of a profile with lines."""
+    return {name: channel.field for name, channel in profile.channels.items() if channel.field is not None}
+
+
+def read_whole(profile: FirmwareProfile, line: bytes) -> Sample | None:
+    """Of a line that was kept raw, by a profile that has come since; None where it is none of its lines."""
+    said = None if profile.line is None else read_line(profile.line, fields_of(profile), line, Counter())
+    return None if said is None else Sample(said.values, said.firmware)
 
 
 def write_line(layout: Line, values: Mapping[str, str]) -> bytes:

@@ -360,6 +360,18 @@ async def test_raw_frames_are_decoded_once_a_profile_knows_their_firmware(databa
     assert (await all_of(database, profiles=known))[0].committed == 0
 
 
+async def test_lines_of_text_are_decoded_by_a_profile_that_has_come_since(database: Database, tmp_path: Path) -> None:
+    """Its program was changed; a line that states another version than the gateway wrote down stays."""
+    lines = [b'{"fw":"2.0","temp":21.5,"hum":45}', b'{"fw":"2.1","temp":21.5}', b"# starts"]
+    await settle(database, raw_batch("2.0", *lines))
+    shipped = Path(__file__).parents[2] / "firmware_profiles/profiles/generic/climate_node.toml"
+    text = shipped.read_text().replace('node/1"', 'node/2"').replace('min = "1"\nmax = "2"', 'min = "2"\nmax = "3"')
+    (tmp_path / "new.toml").write_text(text)
+    (told,) = await all_of(database, profiles=ProfileSet.load(tmp_path))
+    assert (told.committed, told.left) == (1, 2)
+    assert sorted(values(database)) == [21.5, 45.0]
+
+
 async def test_frames_that_two_profiles_claim_stay(database: Database, tmp_path: Path) -> None:
     """The wire names no model: which of the two it was is not to be guessed."""
     await settle(database, raw_batch("250", encode(Frame(version=250))))
