@@ -43,6 +43,12 @@ def test_also_where_listening_began_and_ended_within_a_frame_and_in_noise(name: 
         assert (best.kind, best.is_sure) == (EMULATED[name].kind, True)
 
 
+def test_a_few_frames_in_much_else_are_not_sure() -> None:
+    """As where two programs share a line, or a wrong speed makes sense now and then."""
+    best, *_ = recognise(bytes(200) + heard("sds011") + bytes(200))
+    assert (best.kind, best.frames, best.is_sure) == ("sds011", 4, False)
+
+
 def test_noise_is_nothing_for_sure() -> None:
     rng = random.Random(4)
     for _ in range(200):
