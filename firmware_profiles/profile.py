@@ -279,4 +279,4 @@ def _refuse_unplaced(table: str, present: BaseModel | None, place: str, places: 
     if present is not None and without:
         raise fault(f"channels.{without[0]}.{place}", f"is missing; say where its number is, with [{table}]")
     if present is None and len(without) < len(places):
-        raise fault(table, f"is missing, and a channel has a {place}; write a table [{table}], which may be empty")
+        raise fault(table, f"is missing, and a channel has a {place}; write a table [{table}]")

@@ -108,7 +108,7 @@ def test_a_fault_is_named(tmp_path: Path, old: str, new: str, key: str, says: st
         ("address = 3", "address = 1", "channels.humidity.register", "holding 1 is temperature's: correct one address"),
         ("address = 3", "address = 70000", "channels.humidity.register.address", "must be at most 65535"),
         ("address = 3", "adress = 3", "channels.humidity.register.adress", "did you mean address?"),
-        ('"float32"', '"float64"', "channels.temperature.register.type", "must be 'int16', 'uint16'"),
+        ('"float32"', '"float128"', "channels.temperature.register.type", "must be 'int16', 'uint16'"),
         ("register = { address = 3 }", "", "channels.humidity.register", "is missing; say where its number is"),
         ("[modbus]", "", "modbus", "is missing, and a channel has a register; write a table [modbus]"),
         ("[modbus]", "[modbus]\nbegin = [{ adress = 1 }]", "modbus.begin[0].adress", "did you mean address?"),

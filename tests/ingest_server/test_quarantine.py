@@ -365,7 +365,7 @@ async def test_lines_of_text_are_decoded_by_a_profile_that_has_come_since(databa
     lines = [b'{"fw":"2.0","temp":21.5,"hum":45}', b'{"fw":"2.1","temp":21.5}', b"# starts"]
     await settle(database, raw_batch("2.0", *lines))
     shipped = Path(__file__).parents[2] / "firmware_profiles/profiles/generic/climate_node.toml"
-    text = shipped.read_text().replace('node/1"', 'node/2"').replace('min = "1"\nmax = "2"', 'min = "2"\nmax = "3"')
+    text = shipped.read_text().replace('node/1"', 'node/2"').replace('firmware = ">=1,<2"', 'firmware = ">=2,<3"')
     (tmp_path / "new.toml").write_text(text)
     (told,) = await all_of(database, profiles=ProfileSet.load(tmp_path))
     assert (told.committed, told.left) == (1, 2)

@@ -18,10 +18,17 @@ def test_a_model_without_registers_is_refused_by_name() -> None:
 
 def test_profiles_of_one_model_that_ask_for_its_version_in_two_places_are_refused() -> None:
     def of(name: str, low: str, high: str, address: int) -> tuple[str, FirmwareProfile]:
-        channel = {"quantity": "co2", "unit": "ppm", "minimum": 0, "maximum": 1, "register": {"address": 0}}
+        channel = {"quantity": "co2", "unit": "[ppm]", "minimum": 0, "maximum": 1, "register": {"address": 0}}
         table = {"name": name, "models": ["X"], "manufacturer": "x", "driver": "modbus", "channels": {"co2": channel}}
         version = {"version": {"address": address}}
-        return name, FirmwareProfile.model_validate({**table, "firmware": {"min": low, "max": high}, "modbus": version})
+        return name, FirmwareProfile.model_validate(
+            {
+                **table,
+                "firmware": f">={low},<{high}",
+                "sources": {"test": {"title": "made up", "document": "this test"}},
+                "modbus": version,
+            }
+        )
 
     profiles = ProfileSet([of("a/1", "1", "2", 8), of("b/1", "2", "3", 9)])
     unit = ModbusDeviceOptions(unit=1, device="d", model="X")

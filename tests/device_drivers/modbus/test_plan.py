@@ -115,7 +115,7 @@ def test_every_channel_is_read_once_within_bounds(
         ({"a": {"address": 0, "type": "bit", "bit": 16}}, {}, "less than or equal to 15"),
         ({"a": {"address": 0, "table": "coil"}}, {}, "a table of coils holds bits"),
         ({"a": {"address": 0, "table": "discrete", "type": "bit", "bit": 1}}, {}, "holds bits"),
-        ({"a": {"address": 0, "type": "float32"}}, {"most_registers": 1}, "needs 2 registers at once"),
+        ({"a": {"address": 0, "type": "float32"}}, {"most_registers": 1}, "channels.a needs 2 at once"),
         ({"a": {"address": 0, "order": "big"}}, {}, "Extra inputs"),
         ({"a": {"address": 0}}, {"most_registers": 126}, "less than or equal to 125"),
     ],

@@ -90,8 +90,9 @@ def profile(channels: dict[str, dict[str, Any]], **modbus: Any) -> ProfileSet:
         "manufacturer": "x",
         "driver": "modbus",
         "modbus": modbus,
+        "sources": {"test": {"title": "made up", "document": "this test"}},
         "channels": {
-            name: {"quantity": name, "unit": "", "minimum": -1e30, "maximum": 1e30, "register": register}
+            name: {"quantity": name, "unit": "1", "minimum": -1e30, "maximum": 1e30, "register": register}
             for name, register in channels.items()
         },
     }
@@ -328,12 +329,13 @@ def versioned(name: str, scale: float, low: str, high: str) -> tuple[str, Firmwa
         "models": ["X"],
         "manufacturer": "x",
         "driver": "modbus",
-        "firmware": {"min": low, "max": high},
+        "firmware": f">={low},<{high}",
+        "sources": {"test": {"title": "made up", "document": "this test"}},
         "modbus": {"version": {"address": 9}},
         "channels": {
             "co2": {
                 "quantity": "co2",
-                "unit": "ppm",
+                "unit": "[ppm]",
                 "scale": scale,
                 "minimum": 0,
                 "maximum": 1e6,

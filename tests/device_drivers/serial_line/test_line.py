@@ -29,20 +29,25 @@ async def following(readings: AsyncIterator[Sequence[Reading]]) -> dict[str, Rea
         return {reading.series.channel: reading for reading in await anext(readings)}
 
 
-def profile(
-    name: str, line: dict[str, Any], firmware: dict[str, str] | None = None, scale: float = 1
-) -> FirmwareProfile:
-    channel = {"quantity": "temperature", "unit": "°C", "minimum": -40, "maximum": 125, "scale": scale, "field": "temp"}
+def profile(name: str, line: dict[str, Any], firmware: str = "", scale: float = 1) -> FirmwareProfile:
+    channel = {
+        "quantity": "temperature",
+        "unit": "Cel",
+        "minimum": -40,
+        "maximum": 125,
+        "scale": scale,
+        "field": "temp",
+    }
     table = {
         "name": name,
         "models": ["node"],
         "manufacturer": "x",
         "driver": "line",
-        "firmware": firmware or {},
+        "sources": {"test": {"title": "made up", "document": "this test"}},
         "line": line,
         "channels": {"temperature": channel},
     }
-    return FirmwareProfile.model_validate(table)
+    return FirmwareProfile.model_validate(table | ({"firmware": firmware} if firmware else {}))
 
 
 def only(*profiles: FirmwareProfile) -> ProfileSet:
@@ -81,9 +86,9 @@ async def test_lines_of_a_model_that_no_profile_knows_are_kept_raw(line: Line) -
 async def test_the_profile_is_chosen_by_the_firmware_that_a_line_states(line: Line) -> None:
     """Its program was changed: tenths of a degree, and then another format altogether."""
     profiles = only(
-        profile("a/1", {"format": "key_value", "firmware_field": "fw"}, {"max": "2"}, scale=0.1),
-        profile("b/1", {"format": "key_value", "firmware_field": "fw"}, {"min": "2", "max": "3"}),
-        profile("c/1", {"format": "json", "firmware_field": "fw"}, {"min": "3"}),
+        profile("a/1", {"format": "key_value", "firmware_field": "fw"}, "<2", scale=0.1),
+        profile("b/1", {"format": "key_value", "firmware_field": "fw"}, ">=2,<3"),
+        profile("c/1", {"format": "json", "firmware_field": "fw"}, ">=3"),
     )
     async with driver(line, profiles, model="node") as opened:
         readings = opened.readings()

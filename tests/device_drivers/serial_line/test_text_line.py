@@ -217,16 +217,23 @@ def test_what_is_written_is_what_is_read() -> None:
         ({"format": "csv"}, "a", "columns: name all of them"),
         ({"format": "json", "columns": ["a"]}, "a", "leave them out with another"),
         ({"format": "csv", "columns": ["a", "a"]}, "a", "a name stands there twice"),
-        ({"format": "csv", "columns": ["a", "b"]}, "c", "channels.x.field: 'c' is no column; write one of a, b"),
-        ({"format": "csv", "columns": ["a", "b"]}, "3", "'3' is no column"),
+        ({"format": "csv", "columns": ["a", "b"]}, "c", '"c" is no column: write one of a, b'),
+        ({"format": "csv", "columns": ["a", "b"]}, "3", '"3" is no column'),
         ({"format": "csv", "columns": ["a"], "firmware_field": "fw"}, "a", "firmware_field: 'fw' is none of a"),
         ({"format": "key_value", "delimiter": "::"}, "a", "should match pattern"),
-        ({"format": "json"}, None, "channels.x has no field"),
-        (None, "a", r"a channel has a field: write a table \[line\]"),
+        ({"format": "json"}, None, r"say where its number is, with \[line\]"),
+        (None, "a", r"a channel has a field; write a table \[line\]"),
     ],
 )
 def test_profiles_that_cannot_be(line: dict[str, Any] | None, field: str | None, why: str) -> None:
-    channel = {"quantity": "x", "unit": "", "minimum": 0, "maximum": 1} | ({} if field is None else {"field": field})
-    table = {"name": "x/1", "models": ["X"], "manufacturer": "x", "driver": "line", "channels": {"x": channel}}
+    channel = {"quantity": "x", "unit": "1", "minimum": 0, "maximum": 1} | ({} if field is None else {"field": field})
+    table = {
+        "name": "x/1",
+        "models": ["X"],
+        "manufacturer": "x",
+        "driver": "line",
+        "sources": {"t": {"title": "made up", "document": "this test"}},
+        "channels": {"x": channel},
+    }
     with pytest.raises(ValidationError, match=why):
         FirmwareProfile.model_validate(table | ({} if line is None else {"line": line}))
