@@ -43,7 +43,7 @@ def quick(name: str, port: str) -> dict[str, Any]:
     if table["kind"] == "modbus":
         table["device"][0]["interval_s"] = 0.2
     elif table["kind"] == "mhz19b":
-        table["interval_s"] = 0.5
+        table["interval_s"] = 1
     return table
 
 
