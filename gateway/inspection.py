@@ -102,7 +102,7 @@ def _driver(options: BaseModel, profiles: ProfileSet, kinds: Kinds) -> tuple[Dri
     presence = kinds[kind].look(options)
     devices, warnings = [], list(presence.faults)
     for one in presence.devices:
-        profile = profiles.select(one.model, one.firmware) if one.firmware else None
+        profile = profiles.select(one.model, one.firmware)
         # Where the device states its firmware, only a model that no profile names is known to be in vain.
         raw_only = profile is None if one.firmware else one.model not in profiles.models()
         if raw_only:
