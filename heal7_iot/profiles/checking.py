@@ -23,19 +23,19 @@ class Checked:
 
 def check(paths: Sequence[Path]) -> Checked:
     """These files, and every profile in these folders, together with the profiles that come with the package."""
-    loaded: dict[str, FirmwareProfile] = {}
+    # By where they are: a folder and a file in it would make a profile contradict itself.
+    given: dict[Path, Loaded] = {}
     mistakes: list[ProfileError] = []
     for path in paths:
         found, wrong = _read(path)
-        loaded.update(found)
+        given.update({Path(name).resolve(): (name, profile) for name, profile in found})
         mistakes += wrong
-    for name, profile in loaded.items():
+    for name, profile in given.values():
         mistakes += [ProfileError(name, key, remedy) for key, remedy in _of_drivers(profile)]
-    given = {Path(name).resolve() for name in loaded}
     packaged, _ = read_folder(PACKAGED, f"{PACKAGED}/")
-    beside = [(name, profile) for name, profile in packaged if Path(name).resolve() not in given]
-    mistakes += contradictions([*beside, *loaded.items()])
-    return Checked(tuple(loaded.items()), tuple(mistakes))
+    beside = [one for one in packaged if Path(one[0]).resolve() not in given]
+    mistakes += contradictions([*beside, *given.values()])
+    return Checked(tuple(given.values()), tuple(mistakes))
 
 
 def _read(path: Path) -> tuple[list[Loaded], list[ProfileError]]:

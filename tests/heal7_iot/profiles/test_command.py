@@ -166,6 +166,11 @@ def test_validate_knows_drivers_and_the_packages_profiles(profiles: Profiles, te
     assert line.startswith(f"{file}: {said}")
 
 
+def test_a_profile_that_is_named_twice_is_one(profiles: Profiles) -> None:
+    file = profiles.write(SDS011)
+    assert profiles.run("validate", profiles.folder, file, profiles.folder / "." / "thing.toml").code == 0
+
+
 def test_validate_of_nothing_is_a_mistake(profiles: Profiles) -> None:
     told = profiles.run("validate", profiles.folder)
     assert (told.code, told.err) == (2, f"{profiles.folder}: has no *.toml; name a profile, or a folder of some\n")
