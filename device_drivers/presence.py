@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A device as the configuration names it; firmware empty where the device itself states it."""
+    """A device as the configuration names it; model and firmware empty where it states them itself."""
 
     device: str
     model: str

@@ -243,7 +243,8 @@ class Collector:
             stream = driver.readings()
             try:
                 async for group in stream:
-                    self._note(group, health)
+                    if group:
+                        self._note(group, health)
                     before_us = taken_us
                     if group:
                         taken_us = _within(group[-1].taken_at_us, self._now_us())

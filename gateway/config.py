@@ -237,12 +237,17 @@ def _collisions(drivers: list[tuple[Location, BaseModel]]) -> list[Mistake]:
     first: dict[tuple[str, object], str] = {}
     for at, options in drivers:
         claims: list[tuple[Location, str, object]] = [(key, "device", name) for key, name in device_ids(options)]
-        claims += [(("port",), "port", line) for line in [getattr(options, "port", None)] if line]
-        claims += [(("adapter",), type(options).__name__, line) for line in [getattr(options, "adapter", None)] if line]
+        if port := getattr(options, "port", None):
+            claims.append((("port",), "port", port))
+        if adapter := getattr(options, "adapter", None):
+            claims.append((("adapter",), type(options).__name__, adapter))
+        if alone := getattr(options, "one_per_gateway", ""):
+            claims.append((("kind",), "kind", getattr(options, "kind", "")))
         for key, what, value in claims:
             path = key_path((*at, *key))
             taken = first.setdefault((what, value), path)
             if taken != path:
-                right = "give each device a name of its own" if what == "device" else "use it once"
+                rights = {"device": "give each device a name of its own", "kind": alone}
+                right = rights.get(what, "use it once")
                 mistakes.append(Mistake(path, f'"{value}" is taken by {taken}', right))
     return mistakes

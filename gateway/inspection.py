@@ -103,8 +103,8 @@ def _driver(options: BaseModel, profiles: ProfileSet, kinds: Kinds) -> tuple[Dri
     devices, warnings = [], list(presence.faults)
     for one in presence.devices:
         profile = profiles.select(one.model, one.firmware)
-        # Where the device states its firmware, only a model that no profile names is known to be in vain.
-        raw_only = profile is None if one.firmware else one.model not in profiles.models()
+        # Where the device states its model or firmware, only a model that no profile names is known to be in vain.
+        raw_only = bool(one.model) and (profile is None if one.firmware else one.model not in profiles.models())
         if raw_only:
             what = f"{one.model} firmware {one.firmware}" if one.firmware else f"model {one.model}"
             warnings.append(f"no firmware profile for {what}: {one.device} would give raw bytes only")

@@ -3,18 +3,18 @@
 import asyncio
 import logging
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
-from bleak import BleakScanner
-from bleak.args.bluez import BlueZScannerArgs, OrPattern
-from bleak.assigned_numbers import AdvertisementDataType
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 
-from device_drivers.ble.bthome import UUIDS, Advert
-from device_drivers.ble.link import LINK_ERRORS, cut_connection, explain, link_errors
+from device_drivers.ble.address_kind import address_kind
+from device_drivers.ble.advert import Advert
+from device_drivers.ble.families import recognised
+from device_drivers.ble.newcomers import Newcomers
 from device_drivers.ble.options import BleOptions
+from device_drivers.ble.radio import Radio
 from device_drivers.ble.sensor import BleSensor
 from device_drivers.driver import OVERFLOWS, Clock, Driver
 from device_drivers.errors import LinkLost
@@ -26,22 +26,12 @@ logger = logging.getLogger(__name__)
 # Adverts that wait while the gateway is busy: at the 120 a second that a full room gave on real BlueZ, 17 s.
 MAX_WAITING = 2048
 
-# With accept_unlisted the radio decides how many there are, and phones change their address every 15 minutes.
+# With `accept` the radio decides how many there are.
 MAX_UNLISTED = 256
-
-# bluetoothd answers within milliseconds; bleak itself waits for it without end.
-START_TIMEOUT_S = 15.0
-STOP_TIMEOUT_S = 3.0
-
-# bleak's mark for "no signal strength". BlueZ takes that property back when a scan ends or the adapter is switched
-# off, and bleak reports this as one more advertisement, with the values of the last.
-_NOT_HEARD = -127
-
-_PATTERNS = [OrPattern(0, AdvertisementDataType.SERVICE_DATA_UUID16, bytes.fromhex(uuid[4:8])[::-1]) for uuid in UUIDS]
 
 
 def open_ble(options: BleOptions, profiles: ProfileSet, clock: Clock) -> Driver:
-    """A driver for the sensors of one radio; nothing is opened before it is entered.
+    """A driver for the sensors that some adapters hear; nothing is opened before it is entered.
 
     clock: stamps each advertisement when bleak hands it over, in microseconds. BlueZ is found on the system bus, or
     on that of DBUS_SYSTEM_BUS_ADDRESS. Entering raises LinkLost where there is no bus, BlueZ or powered adapter.
@@ -50,7 +40,7 @@ def open_ble(options: BleOptions, profiles: ProfileSet, clock: Clock) -> Driver:
 
 
 class BleDriver:
-    """Listens through one adapter. bleak keeps one D-Bus connection a process, and makes a new one when it broke."""
+    """One for all adapters of a gateway, since they hear the same sensors; one that dies leaves the others reading."""
 
     def __init__(self, options: BleOptions, profiles: ProfileSet, clock: Clock) -> None:
         self._options = options
@@ -69,125 +59,179 @@ class BleDriver:
             )
             for device in options.device
         }
+        self._accepted = frozenset(options.accept)
         self._unlisted: OrderedDict[str, BleSensor] = OrderedDict()
-        self._waiting: deque[Advert] = deque()
+        self._newcomers = Newcomers()
+        self._waiting: deque[tuple[BleSensor, Advert]] = deque()
         self._arrived = asyncio.Event()
-        self._heard_at_s = 0.0
-        self._scanner: BleakScanner | None = None
+        self._acted = False
+        self._listed_at_us = 0
+        self._listed_gone = False
+        self._radios: list[Radio] = []
+        self._keepers: list[asyncio.Task[None]] = []
 
     @property
     def name(self) -> str:
-        """`Bluetooth LE on hci0`."""
-        return f"Bluetooth LE on {self._options.adapter}"
+        """`Bluetooth LE on hci0, hci1`."""
+        return f"Bluetooth LE on {', '.join(self._options.adapters)}"
 
     @property
     def faults(self) -> dict[str, int]:
         """What gave no reading since this driver was made, by kind.
 
-        repeats: of the same measurement, which are normal. unlisted: BTHome devices that nobody listed.
-        without_bthome: advertisements of a listed device in another format. no_bindkey, wrong_bindkey,
-        plain_despite_bindkey, replays, undecodable: see `Refusal`. events, not_numbers, unknown_channels: values of
-        an advertisement whose others were read. queue_overflows: advertisements dropped, oldest first, while the
-        gateway was busy. unlisted_forgotten: devices beyond `MAX_UNLISTED`.
+        repeats: of the same measurement, which are normal. unlisted: devices of a family that we read, which nobody
+        listed or accepted. rotating_addresses: of an accepted family, under an address that will change;
+        too_many_newcomers: beyond `MOST_IN_AN_HOUR`. The others of `Refusal`. events, not_numbers, unknown_channels:
+        values of an advertisement whose others were read. queue_overflows: advertisements dropped, oldest first,
+        while the gateway was busy. unlisted_forgotten: devices beyond `MAX_UNLISTED`. listed_silent: how often all
+        listed devices fell silent while others were heard. radios_not_opened, and the steps of `Recovery`.
         """
         return dict(self._faults)
 
     async def __aenter__(self) -> Self:
-        """Raises LinkLost where BlueZ cannot be made to scan."""
-        with link_errors(self.name):
-            scanner = BleakScanner(self._heard, scanning_mode=self._options.mode, bluez=self._bluez())
-            await _answered(scanner.start(), START_TIMEOUT_S)
-        self._scanner = scanner
-        self._heard_at_s = asyncio.get_running_loop().time()
+        """Raises LinkLost where no adapter can be made to scan; one that can suffices."""
+        self._listed_at_us = self._clock()
+        self._radios = [
+            Radio(
+                adapter,
+                self._options.mode,
+                self._options.silence_s,
+                self._heard,
+                self._faults,
+                self._note_step,
+                self._cut,
+            )
+            for adapter in self._options.adapters
+        ]
+        failures: list[LinkLost] = []
+        try:
+            for radio in self._radios:
+                try:
+                    await radio.open()
+                except LinkLost as error:
+                    failures.append(error)
+            if len(failures) == len(self._radios):
+                raise failures[0]
+        except BaseException:
+            await self._close()
+            raise
+        for failure in failures:
+            self._faults["radios_not_opened"] += 1
+            logger.warning("%s; the other adapters listen", failure)
+        for radio in self._radios:
+            task = asyncio.create_task(radio.keep(), name=radio.name)
+            # A bug in it would otherwise be a radio that nobody looks after.
+            task.add_done_callback(lambda _: self._arrived.set())
+            self._keepers.append(task)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        scanner, self._scanner = self._scanner, None
-        if scanner is None:
-            return
-        try:
-            await _answered(scanner.stop(), STOP_TIMEOUT_S)
-        except LINK_ERRORS as error:
-            # The scan ended with the link: raising would hide why we leave.
-            logger.debug("%s: scan not stopped: %s", self.name, explain(error))
+        await self._close()
+
+    async def _close(self) -> None:
+        keepers, self._keepers = self._keepers, []
+        for task in keepers:
+            task.cancel()
+        if keepers:
+            await asyncio.wait(keepers)
+        await asyncio.gather(*(radio.close() for radio in self._radios))
 
     async def readings(self) -> AsyncIterator[Sequence[Reading]]:
-        """Readings of one advertisement at a time. Raises LinkLost after `silence_s` without any.
+        """Readings of one advertisement at a time; an empty group after a step of recovery, so that it is told.
 
-        A bluetoothd that restarts and an adapter that is switched off cause no error and no event, only silence.
+        Raises LinkLost when all adapters have been silent for so long that a restart of BlueZ was asked for.
         """
         while True:
-            await self._any_waiting()
-            advert = self._waiting.popleft()
-            readings = self._sensor(advert.address).hear(advert)
-            if readings:
-                yield readings
-
-    async def _any_waiting(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._waiting:
+            while self._waiting:
+                sensor, advert = self._waiting.popleft()
+                readings = sensor.read(advert)
+                if readings:
+                    yield readings
             self._arrived.clear()
-            deadline = self._heard_at_s + self._options.silence_s
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._arrived.wait()
-            except TimeoutError:
-                if loop.time() - self._heard_at_s >= self._options.silence_s:
-                    raise LinkLost(self._silent()) from None
+            for keeper in self._keepers:
+                if keeper.done():
+                    keeper.result()
+            if self._acted:
+                self._acted = False
+                yield []
+                if all(radio.given_up for radio in self._radios):
+                    raise LinkLost(f"{self.name}: radio silent, and no step helped: restart bluetoothd")
+            await self._arrived.wait()
 
-    def _silent(self) -> str:
-        whom = "any BTHome device" if self._options.accept_unlisted else "any listed device"
-        return f"{self.name}: radio silent, nothing from {whom} for {self._options.silence_s:g} s"
+    def _note_step(self) -> None:
+        self._acted = True
+        self._arrived.set()
 
-    def _bluez(self) -> BlueZScannerArgs:
-        if self._options.mode == "passive":
-            return {"adapter": self._options.adapter, "or_patterns": list(_PATTERNS)}
-        return {"adapter": self._options.adapter}
+    def _cut(self) -> None:
+        """The adapters share bleak's connection to BlueZ: what was cut for one of them ended all scans."""
+        for radio in self._radios:
+            radio.was_cut()
 
-    def _heard(self, device: BLEDevice, data: AdvertisementData) -> None:
-        """Called by bleak for each advertisement: does no more than note it."""
-        if data.rssi == _NOT_HEARD:
-            return
-        address = device.address.upper()
-        uuid = next((uuid for uuid in UUIDS if uuid in data.service_data), None)
-        if address in self._listed:
-            self._heard_at_s = asyncio.get_running_loop().time()
-            if uuid is None:
-                self._faults["without_bthome"] += 1
-        elif uuid is not None:
-            if not self._options.accept_unlisted:
-                self._faults["unlisted"] += 1
+    def _heard(self, adapter: str, device: BLEDevice, data: AdvertisementData) -> None:
+        """Called for each advertisement: does no more than tell what is new, and note it."""
+        address = device.address
+        advert = Advert(
+            address,
+            data.local_name or "",
+            data.rssi,
+            data.service_data,
+            data.manufacturer_data,
+            tuple(data.service_uuids),
+            adapter,
+            self._clock(),
+        )
+        sensor = self._listed.get(address)
+        if sensor is not None:
+            self._listed_at_us = advert.taken_at_us
+            self._listed_gone = False
+        else:
+            sensor = self._sensor(advert, device)
+            self._look_for_listed(advert.taken_at_us)
+            if sensor is None:
                 return
-            self._heard_at_s = asyncio.get_running_loop().time()
-        if uuid is None:
+        news = sensor.news(advert)
+        if news is None:
             return
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self._faults[OVERFLOWS] += 1
-        self._waiting.append(Advert(address, data.rssi, uuid, data.service_data[uuid], self._clock()))
+        self._waiting.append((sensor, news))
         self._arrived.set()
 
-    def _sensor(self, address: str) -> BleSensor:
-        listed = self._listed.get(address)
-        if listed is not None:
-            return listed
-        sensor = self._unlisted.get(address)
-        if sensor is None:
-            if len(self._unlisted) >= MAX_UNLISTED:
-                self._unlisted.popitem(last=False)
-                self._faults["unlisted_forgotten"] += 1
-            sensor = BleSensor(address, address, "BTHome", "2", None, self._profiles, self._faults)
-            self._unlisted[address] = sensor
-        self._unlisted.move_to_end(address)
+    def _look_for_listed(self, now_us: int) -> None:
+        """The radio hears: where all listed devices are silent, it is they that are gone."""
+        if self._listed_gone or not self._listed or now_us - self._listed_at_us < self._options.silence_s * 1e6:
+            return
+        self._listed_gone = True
+        self._faults["listed_silent"] += 1
+        logger.warning(
+            "%s: nothing from any listed device for %.0f s, while others are heard: out of range, without battery, "
+            "or under another address",
+            self.name,
+            (now_us - self._listed_at_us) / 1e6,
+        )
+
+    def _sensor(self, advert: Advert, device: BLEDevice) -> BleSensor | None:
+        """Of a device that is not listed; None where it is not accepted."""
+        sensor = self._unlisted.get(advert.address)
+        if sensor is not None:
+            self._unlisted.move_to_end(advert.address)
+            return sensor
+        family = recognised(advert)
+        if family is None:
+            return None
+        if family.name not in self._accepted:
+            self._faults["unlisted"] += 1
+            return None
+        if not address_kind(advert.address, device.details["props"].get("AddressType", "")).stable:
+            self._faults["rotating_addresses"] += 1
+            return None
+        if not self._newcomers.admits(advert.taken_at_us):
+            self._faults["too_many_newcomers"] += 1
+            return None
+        if len(self._unlisted) >= MAX_UNLISTED:
+            self._unlisted.popitem(last=False)
+            self._faults["unlisted_forgotten"] += 1
+        sensor = BleSensor(advert.address, advert.address, None, None, None, self._profiles, self._faults)
+        self._unlisted[advert.address] = sensor
         return sensor
-
-
-async def _answered(request: Awaitable[None], timeout_s: float) -> None:
-    """Waits for BlueZ; raises TimeoutError."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await request
-    except (TimeoutError, asyncio.CancelledError):
-        # BlueZ may yet begin a scan that bleak knows nothing of, and would refuse each later one as "in progress".
-        cut_connection()
-        raise

@@ -1,4 +1,4 @@
-"""Whether a Bluetooth adapter is there now, looked at from outside."""
+"""Whether the Bluetooth adapters are there now, looked at from outside."""
 
 from pathlib import Path
 
@@ -18,6 +18,6 @@ def adapter_faults(adapter: str, adapters: Path = ADAPTERS) -> tuple[str, ...]:
 
 def presence(options: BleOptions, adapters: Path = ADAPTERS) -> Presence:
     """As of now; asks no BlueZ."""
-    faults = adapter_faults(options.adapter, adapters)
-    devices = tuple(Named(one.device, one.model, one.firmware) for one in options.device)
-    return Presence(options.adapter, not faults, faults, devices)
+    faults = tuple(fault for adapter in options.adapters for fault in adapter_faults(adapter, adapters))
+    devices = tuple(Named(one.device, one.model or "", one.firmware or "") for one in options.device)
+    return Presence(", ".join(options.adapters), not faults, faults, devices)

@@ -1,22 +1,45 @@
 """One Bluetooth LE sensor: advertisements in, readings out. No radio, no clock, no asyncio."""
 
+import logging
 import re
 from collections import Counter
 
-from device_drivers.ble.bthome import DECODABLE_VERSION, Advert, BTHomeDecoder, Heard, Refusal
+from device_drivers.ble.advert import Advert, frame
+from device_drivers.ble.arrivals import Arrivals
+from device_drivers.ble.families import Family, recognised
+from device_drivers.ble.heard import Decoder, Heard, Refusal, Unknown
+from device_drivers.ble.key_doubt import FAILURES_IN_A_ROW, KeyDoubt
 from device_drivers.interpretation import Interpreter, raw_reading, raw_series
 from device_drivers.reading import Causes, Reading, Series
 from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 
+logger = logging.getLogger(__name__)
+
 SIGNAL_STRENGTH = "signal_strength"
-"""The channel of what our radio measures, in dBm; called as bthome-ble calls it."""
+"""The channel of what our radio measures, in dBm; called as the libraries call it."""
 
 # Below this charge the coin cells of these sensors can no longer hold their voltage while the sensor measures.
 LOW_BATTERY_PERCENT = 10.0
 
-# bthome-ble numbers objects of one kind in one advertisement: temperature_1, temperature_2.
+# What is heard so faintly is whole, as advertisements have a checksum, but others will be missing.
+WEAK_SIGNAL_DBM = -90
+
+# Objects of one kind in one advertisement, and probes of one device, are numbered: temperature_1, temperature_2.
 _NUMBERED = re.compile(r"(.+)_\d+")
+
+
+def _undecodable(address: str, bindkey: bytes | None, /) -> Decoder:
+    return _Undecodable()
+
+
+class _Undecodable:
+    def decode(self, advert: Advert) -> Unknown:
+        return Unknown()
+
+
+_NOBODYS = Family("", _undecodable, services=None, companies=None)
+"""Of a device that nobody recognises: all that it sends is kept."""
 
 
 class BleSensor:
@@ -26,53 +49,108 @@ class BleSensor:
         self,
         address: str,
         device: str,
-        model: str,
-        firmware: str,
+        model: str | None,
+        firmware: str | None,
         bindkey: bytes | None,
         profiles: ProfileSet,
         faults: Counter[str],
     ) -> None:
-        """firmware: as configured. faults: where what gives no reading is counted, by kind."""
-        self._decoder = BTHomeDecoder(address, bindkey)
+        """model, firmware: as configured; None where the advertisements are to tell.
+
+        faults: where what gives no reading is counted, by kind.
+        """
+        self._address = address
         self._device = device
         self._model = model
         self._firmware = firmware
+        self._bindkey = bindkey
         self._profiles = profiles
         self._faults = faults
         self._low_battery = False
-        # By firmware as the advertisements state it in three bits.
-        self._meanings: dict[str, _Known | Series] = {}
+        self._family = _NOBODYS
+        self._decoder: Decoder = _Undecodable()
+        self._arrivals = Arrivals(_NOBODYS)
+        self._decoded = False
+        self._key_doubt = KeyDoubt()
+        self._meanings: dict[tuple[str, str], _Known | Series] = {}
 
-    def hear(self, advert: Advert) -> list[Reading]:
-        """The readings of one advertisement; empty where it says nothing new or nothing usable."""
-        version = advert.version()
-        if not version:
-            return self._refuse(Refusal.UNDECODABLE)
-        # A device that speaks another major version than was configured is what it says it is.
-        firmware = self._firmware if self._firmware.partition(".")[0] == version else version
-        meaning = self._meanings.get(firmware)
-        if meaning is None:
-            meaning = self._meanings[firmware] = self._meaning(version, firmware)
-        if isinstance(meaning, Series):
-            return self._raw(advert, meaning)
+    def news(self, advert: Advert) -> Advert | None:
+        """What of an advertisement is new, for `read`; None where nothing is, which is counted.
+
+        Asked when it arrives: a sensor repeats itself many times a second, and its repetitions must not fill a queue.
+        """
+        if self._family is _NOBODYS:
+            self._recognise(advert)
+        news = self._arrivals.news(advert)
+        if isinstance(news, Refusal):
+            if news is Refusal.OTHER_FORMAT and self._family is _NOBODYS:
+                news = Refusal.WITHOUT_VALUES  # it says nothing but its name
+            self._faults[news.value] += 1
+            return None
+        return news
+
+    def read(self, advert: Advert) -> list[Reading]:
+        """The readings of what `news` gave; empty where it says nothing usable."""
+        if self._bindkey and not self._family.keyed and self._family is not _NOBODYS:
+            return self._refuse(Refusal.PLAIN)
         heard = self._decoder.decode(advert)
         if isinstance(heard, Refusal):
             return self._refuse(heard)
+        if isinstance(heard, Unknown):
+            if self._decoded and not heard.firmware and not heard.model:
+                # It sends other things besides, such as its serial number.
+                return self._refuse(Refusal.OTHER_FORMAT)
+            return self._raw(advert, raw_series(self._device, heard.firmware or self._firmware or ""))
+        self._decoded = True
+        self._key_doubt.passed()
+        meaning = self._meaning(heard)
+        if isinstance(meaning, Series):
+            return self._raw(advert, meaning)
         return self._readings(advert, heard, meaning)
 
-    def _meaning(self, version: str, firmware: str) -> "_Known | Series":
-        profile = self._profiles.select(self._model, firmware) if version == DECODABLE_VERSION else None
-        return raw_series(self._device, firmware) if profile is None else _Known(self._device, firmware, profile)
+    def hear(self, advert: Advert) -> list[Reading]:
+        """`news`, then `read`."""
+        news = self.news(advert)
+        return [] if news is None else self.read(news)
+
+    def _recognise(self, advert: Advert) -> None:
+        family = recognised(advert)
+        if family is not None:
+            self._family = family
+            self._arrivals = Arrivals(family)
+            self._decoder = family.open(self._address, self._bindkey)
+
+    def _meaning(self, heard: Heard) -> "_Known | Series":
+        told = (heard.model, heard.firmware)
+        meaning = self._meanings.get(told)
+        if meaning is None:
+            model = self._model or heard.model
+            # A device that speaks another major version than was configured is what it says it is.
+            configured = self._firmware or ""
+            agrees = not heard.firmware or configured.partition(".")[0] == heard.firmware
+            firmware = configured if configured and agrees else heard.firmware
+            profile = self._profiles.select(model, firmware)
+            known = None if profile is None else _Known(self._device, firmware, profile)
+            meaning = self._meanings[told] = known or raw_series(self._device, firmware)
+        return meaning
 
     def _refuse(self, refusal: Refusal) -> list[Reading]:
+        if refusal is Refusal.UNAUTHENTIC:
+            if self._key_doubt.failed():
+                logger.warning(
+                    "%s (%s): %d packets in a row fail their integrity check: its bindkey is wrong; "
+                    "write the one that its maker's app shows",
+                    self._device,
+                    self._address,
+                    FAILURES_IN_A_ROW,
+                )
+            if self._key_doubt.wrong:
+                refusal = Refusal.WRONG_KEY
         self._faults[refusal.value] += 1
         return []
 
     def _raw(self, advert: Advert, series: Series) -> list[Reading]:
-        if self._decoder.is_repeat(advert):
-            return self._refuse(Refusal.REPEATED)
-        self._decoder.remember(advert, numbered=False)
-        return [raw_reading(series, advert.data, advert.taken_at_us)]
+        return [raw_reading(series, frame(advert), advert.taken_at_us)]
 
     def _readings(self, advert: Advert, heard: Heard, known: "_Known") -> list[Reading]:
         if heard.events:
@@ -81,6 +159,8 @@ class BleSensor:
             self._faults["not_numbers"] += heard.not_numbers
         self._note_battery(heard.values)
         causes = Causes.LOW_BATTERY.value if self._low_battery else 0
+        if advert.rssi <= WEAK_SIGNAL_DBM:
+            causes |= Causes.WEAK_SIGNAL.value
         readings: list[Reading] = []
         for channel, raw in heard.values.items():
             interpreter = known.interpreter(channel)
@@ -89,7 +169,7 @@ class BleSensor:
             else:
                 readings.append(interpreter.reading(channel, raw, advert.taken_at_us, causes))
         strength = known.interpreter(SIGNAL_STRENGTH)
-        if strength is not None:  # measured by our own radio, whatever the sensor's battery is
+        if strength is not None:  # measured by our own radio, whatever the sensor's battery and distance
             readings.append(strength.reading(SIGNAL_STRENGTH, advert.rssi, advert.taken_at_us))
         return readings
 

@@ -1,4 +1,4 @@
-"""An emulated BlueZ on a private bus, for real bleak: scans, advertisements, and connections to GATT servers.
+"""An emulated BlueZ on a private bus, for real bleak: adapters, scans, advertisements, and GATT servers.
 
 It answers as bluetoothd 5.6x does: https://github.com/bluez/bluez/tree/master/doc (org.bluez.Adapter,
 org.bluez.AdvertisementMonitorManager, org.bluez.Device). What bleak reads is there, the rest is left out.
@@ -6,8 +6,8 @@ org.bluez.AdvertisementMonitorManager, org.bluez.Device). What bleak reads is th
 
 import asyncio
 import select
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Iterable, Mapping
+from typing import Literal, Self
 
 from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
@@ -22,49 +22,60 @@ _BUS = "org.freedesktop.DBus"
 _OBJECTS = f"{_BUS}.ObjectManager"
 _PROPERTIES = f"{_BUS}.Properties"
 
-_SERVICE_DATA, _MANUFACTURER_DATA = 0x16, 0xFF
+_NAME, _SERVICE_DATA, _MANUFACTURER_DATA = 0x09, 0x16, 0xFF
 
 Properties = dict[str, Variant]
 Pattern = tuple[int, int, bytes]
 """Where in the data, of which type, which bytes: an `or_pattern`."""
 
+Cure = Literal["new scanner", "power cycle", "restart"]
+"""What makes a deaf radio hear again."""
+
 
 class EmulatedDevice:
-    """One sensor in range; `EmulatedBlueZ.device` makes it."""
+    """One sensor in range of one adapter; `EmulatedBlueZ.device` makes it."""
 
-    def __init__(self, bluez: "EmulatedBlueZ", path: str, address: str, name: str | None) -> None:
+    def __init__(self, bluez: "EmulatedBlueZ", adapter: "_Adapter", address: str, name: str | None, type_: str) -> None:
         self._bluez = bluez
-        self.path = path
+        self._adapter = adapter
+        self.path = f"{adapter.path}/dev_{address.replace(':', '_')}"
         self.address = address
         self._name = name
+        self._type = type_
         self.known = False
-        self.gatt = EmulatedGatt(path, bluez.emit)
+        self.gatt = EmulatedGatt(self.path, bluez.emit)
         self._properties: Properties = {}
+        self._services: dict[str, bytes] = {}
+        self._manufacturers: dict[int, bytes] = {}
 
     async def advertise(
         self,
-        service_data: Mapping[int, bytes],
+        service_data: Mapping[int | str, bytes] | Mapping[int, bytes],
         *,
         rssi: int = -60,
         manufacturer_data: Mapping[int, bytes] | None = None,
+        service_uuids: Iterable[int | str] = (),
     ) -> bool:
         """Sends one advertisement; whether some scan heard it. Raises OSError where the bus is gone.
 
-        service_data: by 16-bit UUID; manufacturer_data: by company. rssi: dBm.
+        service_data, service_uuids: by UUID, of 16 bits or in full; manufacturer_data: by company. rssi: dBm. What is
+        told is all that the device said since it is known, as BlueZ gathers it by UUID and company.
         """
-        manufacturers = manufacturer_data or {}
-        if not self._bluez.hears(service_data, manufacturers):
+        services = {full_uuid(key): data for key, data in service_data.items()}
+        manufacturers = dict(manufacturer_data or {})
+        if not self._adapter.hears(self._name or "", services, manufacturers):
             return False
-        changed: Properties = {
-            "RSSI": Variant("n", rssi),
-            "ServiceData": Variant(
-                "a{sv}", {full_uuid(key): Variant("ay", data) for key, data in service_data.items()}
-            ),
-        }
+        self._services |= services
+        self._manufacturers |= manufacturers
+        changed: Properties = {"RSSI": Variant("n", rssi)}
+        if services:
+            data = {key: Variant("ay", value) for key, value in self._services.items()}
+            changed["ServiceData"] = Variant("a{sv}", data)
         if manufacturers:
-            changed["ManufacturerData"] = Variant(
-                "a{qv}", {key: Variant("ay", data) for key, data in manufacturers.items()}
-            )
+            kept = {key: Variant("ay", value) for key, value in self._manufacturers.items()}
+            changed["ManufacturerData"] = Variant("a{qv}", kept)
+        if uuids := [full_uuid(key) for key in service_uuids]:
+            changed["UUIDs"] = Variant("as", uuids)
         self._properties |= changed
         if self.known:
             await self._bluez.changed(self.path, _DEVICE, changed)
@@ -76,9 +87,9 @@ class EmulatedDevice:
     def properties(self) -> Properties:
         properties = {
             "Address": Variant("s", self.address),
-            "AddressType": Variant("s", "random"),
+            "AddressType": Variant("s", self._type),
             "Alias": Variant("s", self._name or self.address.replace(":", "-")),
-            "Adapter": Variant("o", self._bluez.path),
+            "Adapter": Variant("o", self._adapter.path),
             "UUIDs": Variant("as", []),
             **self.gatt.properties(),
         }
@@ -91,23 +102,84 @@ class EmulatedDevice:
         return self._properties.pop("RSSI", None) is not None
 
 
-class EmulatedBlueZ:
-    """org.bluez with one adapter on the bus at `address`, from entering to leaving.
+class _Adapter:
+    """What bluetoothd knows of one radio, and who scans through it."""
 
-    Leaving is bluetoothd killed: its name and objects are gone without a word to those who scan.
+    def __init__(self, name: str) -> None:
+        self.path = f"/org/bluez/{name}"
+        self.powered = True
+        self.discovering: set[str] = set()
+        self.roots: set[tuple[str, str]] = set()
+        self.monitors: dict[tuple[str, str], list[Pattern]] = {}
+        self.scanned = asyncio.Event()
+        self.devices: dict[str, EmulatedDevice] = {}
+        self.cure: Cure | None = None
+        """None for a radio that hears."""
+
+    @property
+    def scans(self) -> int:
+        return len(self.discovering) + len(self.monitors)
+
+    def stop(self) -> None:
+        """Ends active scans and connections, as without power."""
+        for device in self.devices.values():
+            device.gatt.drop()
+        self.discovering.clear()
+
+    def end_discovery(self, client: str) -> None:
+        self.discovering.discard(client)
+        if not self.discovering:
+            for device in self.devices.values():
+                device.strength_forgotten()
+
+    def note_scans(self) -> None:
+        if self.powered and self.scans:
+            self.scanned.set()
+        else:
+            self.scanned.clear()
+
+    def hears(self, name: str, services: Mapping[str, bytes], manufacturers: Mapping[int, bytes]) -> bool:
+        """Whether some scan would report an advertisement with these data."""
+        if not self.powered or self.cure is not None:
+            return False
+        if self.discovering:
+            return True
+        parts = [(_NAME, name.encode())]
+        parts += [(_SERVICE_DATA, bytes.fromhex(uuid[4:8])[::-1] + data) for uuid, data in services.items()]
+        parts += [(_MANUFACTURER_DATA, key.to_bytes(2, "little") + data) for key, data in manufacturers.items()]
+        return any(
+            kind == part_kind and data[start : start + len(content)] == content
+            for patterns in self.monitors.values()
+            for start, kind, content in patterns
+            for part_kind, data in parts
+        )
+
+    def properties(self) -> Properties:
+        return {
+            "Address": Variant("s", "00:00:5E:00:53:01"),
+            "Name": Variant("s", "emulated"),
+            "Powered": Variant("b", self.powered),
+            "Discovering": Variant("b", bool(self.discovering)),
+            "Roles": Variant("as", ["central"]),
+        }
+
+
+class EmulatedBlueZ:
+    """org.bluez with its adapters on the bus at `address`, from entering to leaving.
+
+    Leaving is bluetoothd killed: its name and objects are gone without a word to those who scan. Where a method takes
+    an adapter, an empty name is the first.
     """
 
-    def __init__(self, address: str, adapter: str = "hci0") -> None:
-        self.path = f"/org/bluez/{adapter}"
+    def __init__(self, address: str, *adapters: str) -> None:
+        """adapters: by name; hci0 if none is given."""
+        self._adapters = {name: _Adapter(name) for name in adapters or ("hci0",)}
         self._bus = MessageBus(bus_address=address, bus_type=BusType.SYSTEM)
-        self._devices: dict[str, EmulatedDevice] = {}
-        self._powered = True
-        self._discovering: set[str] = set()
-        self._roots: set[tuple[str, str]] = set()
-        self._monitors: dict[tuple[str, str], list[Pattern]] = {}
-        self._scanned = asyncio.Event()
         self.answers_scans = True
         """False for a bluetoothd that hangs: it begins active scans, ends none, and says nothing of either."""
+        self.power_cycles = 0
+        """How often somebody switched an adapter on over the bus."""
+        self._switching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Raises OSError where there is no bus at the address."""
@@ -122,67 +194,63 @@ class EmulatedBlueZ:
     async def __aexit__(self, *exc: object) -> None:
         # What is still in the socket would be answered over a connection that is closed.
         self._bus.remove_message_handler(self._on_message)
+        await asyncio.gather(*self._switching, return_exceptions=True)
         if self._bus.connected:
             self._bus.disconnect()
             await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
 
-    def device(self, address: str, name: str | None = None) -> EmulatedDevice:
-        """The sensor at `address`; it is in range from its first advertisement."""
+    def device(
+        self, address: str, name: str | None = None, *, adapter: str = "", address_type: str = "public"
+    ) -> EmulatedDevice:
+        """The sensor at `address`, as one adapter hears it; it is in range from its first advertisement."""
         address = address.upper()
-        if address not in self._devices:
-            path = f"{self.path}/dev_{address.replace(':', '_')}"
-            self._devices[address] = EmulatedDevice(self, path, address, name)
-        return self._devices[address]
+        one = self._adapter(adapter)
+        if address not in one.devices:
+            one.devices[address] = EmulatedDevice(self, one, address, name, address_type)
+        return one.devices[address]
 
     @property
     def scans(self) -> int:
-        """How many scans run, active and passive."""
-        return len(self._discovering) + len(self._monitors)
+        """How many scans run, active and passive, over all adapters."""
+        return sum(adapter.scans for adapter in self._adapters.values())
 
-    async def scanned(self) -> None:
+    async def scanned(self, adapter: str = "") -> None:
         """Waits until some scan runs; a passive one counts once its patterns are known."""
-        await self._scanned.wait()
+        await self._adapter(adapter).scanned.wait()
 
-    async def power(self, on: bool) -> None:
+    async def power(self, on: bool, adapter: str = "") -> None:
         """Switches the adapter. Off ends all active scans, and nothing tells those who scan."""
-        self._powered = on
-        if not on:
-            for device in self._devices.values():
-                device.gatt.drop()
-            self._discovering.clear()
-            await self._forget_strengths()
+        one = self._adapter(adapter)
+        one.powered = on
+        if on:
+            if one.cure == "power cycle":
+                one.cure = None
+        else:
+            one.stop()
+            for device in one.devices.values():
+                if device.strength_forgotten():
+                    await self.changed(device.path, _DEVICE, {}, ("RSSI",))
         await self.changed(
-            self.path,
+            one.path,
             _ADAPTER,
-            {"Powered": Variant("b", on), "Discovering": Variant("b", bool(self._discovering))},
+            {"Powered": Variant("b", on), "Discovering": Variant("b", bool(one.discovering))},
         )
-        self._note_scans()
+        one.note_scans()
 
-    def hears(self, service_data: Mapping[int, bytes], manufacturer_data: Mapping[int, bytes]) -> bool:
-        """Whether some scan would report an advertisement with these data."""
-        if not self._powered:
-            return False
-        if self._discovering:
-            return True
-        parts = [
-            *((_SERVICE_DATA, key.to_bytes(2, "little") + data) for key, data in service_data.items()),
-            *((_MANUFACTURER_DATA, key.to_bytes(2, "little") + data) for key, data in manufacturer_data.items()),
-        ]
-        return any(
-            kind == part_kind and data[start : start + len(content)] == content
-            for patterns in self._monitors.values()
-            for start, kind, content in patterns
-            for part_kind, data in parts
-        )
+    def deafen(self, cure: Cure, adapter: str = "") -> None:
+        """From now on the radio hears nothing, and says that it scans; `cure` is what helps."""
+        self._adapter(adapter).cure = cure
 
-    async def remove(self) -> None:
+    def _adapter(self, name: str) -> _Adapter:
+        return self._adapters[name] if name else next(iter(self._adapters.values()))
+
+    async def remove(self, adapter: str = "") -> None:
         """The adapter is unplugged."""
-        self._powered = False
-        self._discovering.clear()
-        for device in self._devices.values():
-            device.gatt.drop()
-        self._note_scans()
-        await self._signal("/", _OBJECTS, "InterfacesRemoved", "oas", [self.path, [_ADAPTER, _MONITORS]])
+        one = self._adapter(adapter)
+        one.powered = False
+        one.stop()
+        one.note_scans()
+        await self._signal("/", _OBJECTS, "InterfacesRemoved", "oas", [one.path, [_ADAPTER, _MONITORS]])
 
     async def changed(self, path: str, interface: str, properties: Properties, gone: tuple[str, ...] = ()) -> None:
         """Tells all that properties of an object have new values, and which have none any more."""
@@ -218,32 +286,16 @@ class EmulatedBlueZ:
             )
         )
 
-    async def _forget_strengths(self) -> None:
-        for device in self._devices.values():
-            if device.strength_forgotten():
-                await self.changed(device.path, _DEVICE, {}, ("RSSI",))
-
-    def _note_scans(self) -> None:
-        if self._powered and self.scans:
-            self._scanned.set()
-        else:
-            self._scanned.clear()
-
     def _objects(self) -> dict[str, dict[str, Properties]]:
-        adapter: Properties = {
-            "Address": Variant("s", "00:00:5E:00:53:01"),
-            "Name": Variant("s", "emulated"),
-            "Powered": Variant("b", self._powered),
-            "Discovering": Variant("b", bool(self._discovering)),
-            "Roles": Variant("as", ["central"]),
-        }
         monitors: Properties = {"SupportedMonitorTypes": Variant("as", ["or_patterns"])}
-        objects = {self.path: {_ADAPTER: adapter, _MONITORS: monitors}}
-        for device in self._devices.values():
-            if device.known:
-                objects[device.path] = {_DEVICE: device.properties()}
-            if device.gatt.connected:
-                objects |= device.gatt.objects()
+        objects: dict[str, dict[str, Properties]] = {}
+        for adapter in self._adapters.values():
+            objects[adapter.path] = {_ADAPTER: adapter.properties(), _MONITORS: monitors}
+            for device in adapter.devices.values():
+                if device.known:
+                    objects[device.path] = {_DEVICE: device.properties()}
+                if device.gatt.connected:
+                    objects |= device.gatt.objects()
         return objects
 
     def _on_message(self, message: Message) -> Message | bool | None:
@@ -255,13 +307,22 @@ class EmulatedBlueZ:
         call = (message.interface, message.member)
         if call == (_OBJECTS, "GetManagedObjects"):
             return Message.new_method_return(message, "a{oa{sa{sv}}}", [self._objects()])
-        if message.path == self.path and message.interface == _ADAPTER:
-            return self._on_adapter(message)
-        if message.path == self.path and message.interface == _MONITORS:
-            return self._on_monitors(message)
-        for device in self._devices.values():
-            if device.known and (message.path or "").startswith(device.path):
-                return self._on_device(device, message)
+        adapter = next((one for one in self._adapters.values() if one.path == message.path), None)
+        if adapter is None:
+            return self._on_devices(message)
+        if message.interface == _ADAPTER:
+            return self._on_adapter(adapter, message)
+        if message.interface == _PROPERTIES:
+            return self._on_properties(adapter, message)
+        if message.interface == _MONITORS:
+            return self._on_monitors(adapter, message)
+        return None
+
+    def _on_devices(self, message: Message) -> Message | bool | None:
+        for adapter in self._adapters.values():
+            for device in adapter.devices.values():
+                if device.known and (message.path or "").startswith(device.path):
+                    return self._on_device(device, message)
         return None
 
     def _on_device(self, device: EmulatedDevice, message: Message) -> Message | bool | None:
@@ -269,46 +330,60 @@ class EmulatedBlueZ:
             return Message.new_method_return(message, "a{sv}", [device.properties()])
         return device.gatt.call(message)
 
-    def _on_adapter(self, message: Message) -> Message | bool | None:
+    def _on_properties(self, adapter: _Adapter, message: Message) -> Message | None:
+        match message.member, message.body:
+            case "Get", [str(interface), str(name)] if interface == _ADAPTER:
+                return Message.new_method_return(message, "v", [adapter.properties()[name]])
+            case "Set", [str(interface), "Powered", Variant() as on] if interface == _ADAPTER:
+                self.power_cycles += bool(on.value)
+                name = adapter.path.rpartition("/")[2]
+                self._switching.append(asyncio.create_task(self.power(bool(on.value), name)))
+                return Message.new_method_return(message)
+            case _:
+                return None
+
+    def _on_adapter(self, adapter: _Adapter, message: Message) -> Message | bool | None:
         sender = message.sender or ""
         match message.member:
             case "SetDiscoveryFilter":
                 pass
-            case "StartDiscovery" if not self._powered:
+            case "StartDiscovery" if not adapter.powered:
                 return Message.new_error(message, "org.bluez.Error.NotReady", "Resource Not Ready")
-            case "StartDiscovery" if sender in self._discovering:
+            case "StartDiscovery" if sender in adapter.discovering:
                 return Message.new_error(message, "org.bluez.Error.InProgress", "Operation already in progress")
             case "StartDiscovery":
-                self._discovering.add(sender)
-                self._note_scans()
+                adapter.discovering.add(sender)
+                if adapter.cure == "new scanner":
+                    adapter.cure = None
+                adapter.note_scans()
                 if not self.answers_scans:
                     return True
-            case "StopDiscovery" if sender not in self._discovering:
+            case "StopDiscovery" if sender not in adapter.discovering:
                 return Message.new_error(message, "org.bluez.Error.Failed", "No discovery started")
             case "StopDiscovery" if not self.answers_scans:
                 return True
             case "StopDiscovery":
-                self._end_discovery(sender)
+                adapter.end_discovery(sender)
             case _:
                 return None
-        self._note_scans()
+        adapter.note_scans()
         return Message.new_method_return(message)
 
-    def _on_monitors(self, message: Message) -> Message | None:
+    def _on_monitors(self, adapter: _Adapter, message: Message) -> Message | None:
         key = (message.sender or "", str(message.body[0]))
         match message.member:
-            case "RegisterMonitor" if key in self._roots:
+            case "RegisterMonitor" if key in adapter.roots:
                 return Message.new_error(message, "org.bluez.Error.AlreadyExists", "Already Exists")
             case "RegisterMonitor":
-                self._roots.add(key)
-            case "UnregisterMonitor" if key not in self._roots:
+                adapter.roots.add(key)
+            case "UnregisterMonitor" if key not in adapter.roots:
                 return Message.new_error(message, "org.bluez.Error.DoesNotExist", "Does Not Exist")
             case "UnregisterMonitor":
-                self._roots.discard(key)
-                self._monitors.pop(key, None)
+                adapter.roots.discard(key)
+                adapter.monitors.pop(key, None)
             case _:
                 return None
-        self._note_scans()
+        adapter.note_scans()
         return Message.new_method_return(message)
 
     def _on_signal(self, message: Message) -> None:
@@ -319,11 +394,12 @@ class EmulatedBlueZ:
         elif message.member == "InterfacesAdded":
             path, interfaces = message.body
             key = (message.sender or "", str(path))
-            if key in self._roots and _MONITOR in interfaces:
-                patterns = interfaces[_MONITOR]["Patterns"].value
-                self._monitors[key] = [(start, kind, bytes(content)) for start, kind, content in patterns]
-                self._activate(*key)
-                self._note_scans()
+            for adapter in self._adapters.values():
+                if key in adapter.roots and _MONITOR in interfaces:
+                    patterns = interfaces[_MONITOR]["Patterns"].value
+                    adapter.monitors[key] = [(start, kind, bytes(content)) for start, kind, content in patterns]
+                    self._activate(*key)
+                    adapter.note_scans()
 
     def _activate(self, client: str, path: str) -> None:
         self._bus.send(
@@ -336,19 +412,14 @@ class EmulatedBlueZ:
             )
         )
 
-    def _end_discovery(self, client: str) -> None:
-        self._discovering.discard(client)
-        if not self._discovering:
-            for device in self._devices.values():
-                device.strength_forgotten()
-
     def _scanner_left(self, client: str) -> None:
-        self._end_discovery(client)
-        self._roots = {key for key in self._roots if key[0] != client}
-        self._monitors = {key: found for key, found in self._monitors.items() if key[0] != client}
-        self._note_scans()
+        for adapter in self._adapters.values():
+            adapter.end_discovery(client)
+            adapter.roots = {key for key in adapter.roots if key[0] != client}
+            adapter.monitors = {key: found for key, found in adapter.monitors.items() if key[0] != client}
+            adapter.note_scans()
 
 
-def full_uuid(short: int) -> str:
-    """A 16-bit UUID in full, on Bluetooth's base."""
-    return f"0000{short:04x}-0000-1000-8000-00805f9b34fb"
+def full_uuid(key: int | str) -> str:
+    """A UUID in full; one of 16 bits on Bluetooth's base."""
+    return key if isinstance(key, str) else f"0000{key:04x}-0000-1000-8000-00805f9b34fb"

@@ -26,7 +26,7 @@ def gateway_file(*, state_dir: Path, port: int, serial: Mapping[str, Path], heal
     for room in ROOMS:
         name = dust_sensor(room)
         tables.append(f'[[driver]]\nkind = "pms5003"\ndevice = "{name}"\nport = {_text(serial[name])}')
-    tables.append('[[driver]]\nkind = "ble"\nadapter = "hci0"')
+    tables.append('[[driver]]\nkind = "ble"\nadapters = ["hci0"]')
     tables += [f'[[driver.device]]\naddress = "{s.address}"\ndevice = "{s.device}"' for s in ble_sensors()]
     return "\n\n".join(tables) + "\n"
 

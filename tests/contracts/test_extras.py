@@ -22,6 +22,13 @@ SERVER_ONLY = {"numpy", "psycopg", "psycopg_pool", "apscheduler"}
 EDGE_ONLY = {
     "bleak",
     "bthome_ble",
+    "govee_ble",
+    "inkbird_ble",
+    "qingping_ble",
+    "ruuvitag_ble",
+    "sensorpush_ble",
+    "thermopro_ble",
+    "xiaomi_ble",
     "habluetooth",
     "sensor_state_data",
     "serialx",

@@ -89,7 +89,7 @@ def test_check_says_what_is_not_there(tmp_path: Path, file: Path) -> None:
         file.read_text()
         + '[[driver]]\nkind = "pms5003"\ndevice = "lobby"\nport = "/dev/serial/by-id/none"\nfirmware = "999.1"\n'
         + '[[driver]]\nkind = "pms5003"\ndevice = "hall"\nport = "ffff:ffff:NONE"\n'
-        + '[[driver]]\nkind = "ble"\nadapter = "hci99"\naccept_unlisted = true\n'
+        + '[[driver]]\nkind = "ble"\nadapters = ["hci99"]\naccept = ["bthome"]\n'
     )
     code, output = call("check", "--json", "--config", str(file))
     assert code == 1

@@ -138,6 +138,10 @@ CASES = [
         ['driver[2].adapter: "hci0" is taken by driver[1].adapter; use it once'],
     ),
     (
+        GATEWAY + 2 * '[[driver]]\nkind = "ble"\naccept = ["bthome"]\n',
+        ['driver[1].kind: "ble" is taken by driver[0].kind; name all of them in one: adapters = ["hci0", "hci1"]'],
+    ),
+    (
         GATEWAY + '[[driver]]\nkind = "ble"\n[[driver.device]]\nadress = "A4:C1:38:8D:18:B2"\ndevice = "a"\n',
         ["driver[0].device[0].adress: unknown key; did you mean address?"],
     ),

@@ -13,10 +13,10 @@ KEY = "231d39c1d7cc1ab1aee224cd096db932"
 
 def test_defaults_and_spelling() -> None:
     options = BleOptions.model_validate({"device": [{**SENSOR, "bindkey": KEY.upper()}]})
-    assert (options.adapter, options.mode, options.silence_s) == ("hci0", "active", 60)
+    assert (options.adapters, options.mode, options.silence_s) == (("hci0",), "active", 60)
     (device,) = options.device
     assert device.address == "A4:C1:38:8D:18:B2"
-    assert (device.model, device.firmware, device.key()) == ("BTHome", "2", bytes.fromhex(KEY))
+    assert (device.model, device.firmware, device.key()) == (None, None, bytes.fromhex(KEY))
 
 
 def test_a_bindkey_is_not_printed() -> None:
@@ -29,8 +29,11 @@ def test_a_bindkey_is_not_printed() -> None:
     ("table", "reason"),
     [
         ({}, "list at least one"),
-        ({"device": [SENSOR], "adaptor": "hci1"}, "adaptor"),
-        ({"device": [SENSOR], "adapter": "/org/bluez/hci0"}, "adapter"),
+        ({"device": [SENSOR], "adapter": "hci1"}, "adapter"),
+        ({"device": [SENSOR], "adapters": ["/org/bluez/hci0"]}, "adapters"),
+        ({"device": [SENSOR], "adapters": []}, "adapters"),
+        ({"device": [SENSOR], "adapters": ["hci0", "hci0"]}, "listed twice"),
+        ({"accept": ["bthome", "bluetooth"]}, "write one of bthome, xiaomi"),
         ({"device": [SENSOR], "silence_s": 3}, "silence_s"),
         ({"device": [SENSOR], "silence_s": float("nan")}, "silence_s"),
         ({"device": [SENSOR], "mode": "promiscuous"}, "mode"),
@@ -50,4 +53,4 @@ def test_refused(table: dict[str, Any], reason: str) -> None:
 
 
 def test_a_radio_without_a_list_has_to_be_asked_for() -> None:
-    assert BleOptions.model_validate({"accept_unlisted": True}).device == ()
+    assert BleOptions.model_validate({"accept": ["bthome", "ruuvi"]}).device == ()

@@ -1,32 +1,40 @@
 """From an advertisement to readings: profile, reliability, unknown versions."""
 
 import math
+import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_drivers.ble.bthome import UUIDS, V2_UUID, Advert
-from device_drivers.ble.sensor import SIGNAL_STRENGTH, BleSensor
+from device_drivers.ble.advert import Advert, frame, uuid
+from device_drivers.ble.key_doubt import FAILURES_IN_A_ROW
+from device_drivers.ble.sensor import SIGNAL_STRENGTH, WEAK_SIGNAL_DBM, BleSensor
 from device_drivers.reading import Causes, Reading
 from device_drivers.simulator import bthome
 from firmware_profiles.selection import ProfileSet
 from tests.device_drivers.ble.conftest import ADDRESS
 
 PROFILES = ProfileSet.load()
+V1_UUID, V2_UUID = uuid(0x181C), uuid(0xFCD2)
+
+
+def kept(data: bytes, service: str = V2_UUID) -> bytes:
+    return frame(Advert(ADDRESS, "", 0, {service: data}, {}))
 
 
 class Hall:
     """A sensor with its faults, and a clock that moves a minute with each advertisement."""
 
-    def __init__(self, firmware: str = "2", model: str = "BTHome") -> None:
+    def __init__(self, firmware: str | None = None, model: str | None = None, key: bytes | None = None) -> None:
         self.faults: Counter[str] = Counter()
-        self.sensor = BleSensor(ADDRESS, "hall-1", model, firmware, None, PROFILES, self.faults)
+        self.sensor = BleSensor(ADDRESS, "hall-1", model, firmware, key, PROFILES, self.faults)
         self.now_us = 0
 
-    def hear(self, data: bytes, uuid: str = V2_UUID) -> dict[str, Reading]:
+    def hear(self, data: bytes, service: str = V2_UUID) -> dict[str, Reading]:
         self.now_us += 60_000_000
-        readings = self.sensor.hear(Advert(ADDRESS, -71, uuid, data, self.now_us))
+        readings = self.sensor.hear(Advert(ADDRESS, "", -71, {service: data}, {}, taken_at_us=self.now_us))
         assert len({reading.series for reading in readings}) == len(readings)
         return {reading.series.channel: reading for reading in readings}
 
@@ -69,6 +77,15 @@ def test_a_low_battery_lowers_what_follows_until_it_is_replaced() -> None:
     assert warned["temperature"].causes == Causes.LOW_BATTERY
 
 
+def test_a_weak_signal_is_a_cause() -> None:
+    hall = Hall()
+    advert = Advert(ADDRESS, "", WEAK_SIGNAL_DBM, {V2_UUID: bthome.encode({"temperature": 21.5})}, {})
+    readings = {reading.series.channel: reading for reading in hall.sensor.hear(advert)}
+    assert readings["temperature"].causes == Causes.WEAK_SIGNAL
+    assert readings[SIGNAL_STRENGTH].causes == Causes.NONE
+    assert hall.hear(bthome.encode({"temperature": 21.6}))["temperature"].causes == Causes.NONE
+
+
 def test_two_probes_are_two_channels_of_one_quantity() -> None:
     heard = Hall().hear(bytes.fromhex("4002ca0902cb09"))
     assert heard["temperature_1"].value == 25.06
@@ -78,7 +95,7 @@ def test_two_probes_are_two_channels_of_one_quantity() -> None:
 
 def test_what_the_profile_does_not_know_is_counted() -> None:
     hall = Hall()
-    assert set(hall.hear(bytes.fromhex("40" + "0910" + "02ca09"))) == {"temperature", SIGNAL_STRENGTH}
+    assert set(hall.hear(bytes.fromhex("40" + "02ca09" + "6010"))) == {"temperature", SIGNAL_STRENGTH}
     assert hall.faults == {"unknown_channels": 1}
 
 
@@ -94,14 +111,14 @@ def test_an_unknown_version_keeps_its_bytes() -> None:
     hall = Hall()
     reading = hall.hear(data)["raw"]
     assert math.isnan(reading.value)
-    assert (reading.frame, reading.series.profile, reading.series.firmware) == (data, "", "3")
+    assert (reading.frame, reading.series.profile, reading.series.firmware) == (kept(data), "", "3")
     assert reading.reliability == 0
     assert hall.hear(bthome.encode({"temperature": 21.5}))["temperature"].value == 21.5
 
 
 def test_version_1_is_known_by_its_service() -> None:
-    reading = Hall().hear(bytes.fromhex("2302ca09"), UUIDS[1])["raw"]
-    assert (reading.series.firmware, reading.frame) == ("1", bytes.fromhex("2302ca09"))
+    reading = Hall().hear(bytes.fromhex("2302ca09"), V1_UUID)["raw"]
+    assert (reading.series.firmware, reading.frame) == ("1", kept(bytes.fromhex("2302ca09"), V1_UUID))
 
 
 def test_a_model_or_firmware_without_a_profile_keeps_its_bytes() -> None:
@@ -112,8 +129,8 @@ def test_a_model_or_firmware_without_a_profile_keeps_its_bytes() -> None:
 
 def test_a_repeated_frame_is_kept_once() -> None:
     faults: Counter[str] = Counter()
-    sensor = BleSensor(ADDRESS, "hall-1", "BTHome", "2", None, PROFILES, faults)
-    advert = Advert(ADDRESS, -60, V2_UUID, b"\x60\x01", 0)
+    sensor = BleSensor(ADDRESS, "hall-1", None, None, None, PROFILES, faults)
+    advert = Advert(ADDRESS, "", -60, {V2_UUID: b"\x60\x01"}, {})
     assert len(sensor.hear(advert)) == 1
     assert sensor.hear(advert) == []
     assert faults == {"repeats": 1}
@@ -129,4 +146,71 @@ def test_random_bytes_give_only_valid_readings(frames: list[bytes]) -> None:
                 assert math.isfinite(reading.value)
                 assert reading.frame is None
             else:
-                assert reading.frame == data
+                assert reading.frame == kept(data)
+
+
+def sealed(counter: int, key: bytes, **values: float) -> bytes:
+    return bthome.encode_encrypted(values or {"motion": 1.0}, bindkey=key, address=ADDRESS, counter=counter)
+
+
+def test_a_wrong_bindkey_is_told_from_damage(caplog: pytest.LogCaptureFixture) -> None:
+    right, wrong = bytes(range(16)), bytes(16)
+    hall = Hall(key=right)
+    for counter in range(10, 60):  # each other packet is damaged, or somebody's forgery
+        data = sealed(counter, right)
+        hall.hear(data if counter % 2 else data[:-1] + bytes([data[-1] ^ 1]))
+    assert hall.faults == {"unauthentic": 25}
+    assert not caplog.records
+    hall = Hall(key=wrong)
+    for counter in range(10, 30):
+        hall.hear(sealed(counter, right))
+    assert hall.faults == {"unauthentic": FAILURES_IN_A_ROW - 1, "wrong_bindkey": 20 - FAILURES_IN_A_ROW + 1}
+    (record,) = caplog.records
+    assert "hall-1" in record.message
+    assert "bindkey is wrong" in record.message
+    assert wrong.hex() not in record.message
+
+
+def test_random_bytes_are_no_wrong_key() -> None:
+    rng = random.Random(1)
+    hall = Hall(key=bytes(16))
+    for _ in range(200):
+        data = rng.randbytes(rng.randrange(2, 11))
+        hall.hear(bytes([0x41]) + data if len(data) < 10 else bytes([0x40]) + data)
+    assert set(hall.faults) <= {"undecodable", "plain_despite_bindkey"}
+
+
+def test_a_key_for_a_family_without_keys_refuses_it() -> None:
+    hall = Hall(key=bytes(16))
+    data = bytes.fromhex("000341c26400")
+    found = hall.sensor.hear(Advert(ADDRESS, "GVH5075_2762", -60, {}, {0xEC88: data}))
+    assert found == []
+    assert hall.faults == {"plain_despite_bindkey": 1}
+
+
+def test_what_nobody_recognises_is_kept_whole() -> None:
+    hall = Hall()
+    advert = Advert(ADDRESS, "Puck", -60, {uuid(0xFFF9): b"\x01"}, {0x0590: b"abc"}, (uuid(0x180F),))
+    (reading,) = hall.sensor.hear(advert)
+    assert (reading.series.channel, reading.series.firmware, reading.frame) == ("raw", "", frame(advert))
+    assert hall.sensor.hear(advert) == []
+    assert hall.sensor.hear(advert._replace(services={}, manufacturers={})) == []
+    assert hall.faults == {"repeats": 1, "without_values": 1}
+    # It was only its name that had not come yet.
+    data = bthome.encode({"temperature": 21.5})
+    assert set(hall.hear(data)) == {"temperature", SIGNAL_STRENGTH}
+
+
+def test_a_configured_model_decides_for_the_profile() -> None:
+    data = bytes.fromhex("000341c26400")
+    advert = Advert(ADDRESS, "GVH5075_2762", -60, {}, {0xEC88: data})
+    assert {r.series.profile for r in Hall().sensor.hear(advert)} == {"govee-climate/1"}
+    assert {r.series.channel for r in Hall(model="H9999").sensor.hear(advert)} == {"raw"}
+
+
+def test_serial_numbers_beside_measurements_are_no_raw_readings() -> None:
+    hall = Hall()
+    advert = Advert(ADDRESS, "GVH5075_2762", -60, {}, {0xEC88: bytes.fromhex("000341c26400")})
+    hall.sensor.hear(advert)
+    assert hall.sensor.hear(advert._replace(manufacturers={0xEC88: b"\x01\x02"}, name="")) == []
+    assert hall.faults["other_formats"] + hall.faults["undecodable"] + hall.faults["without_values"] == 1

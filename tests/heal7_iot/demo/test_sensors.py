@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_drivers.ble.bthome import V2_UUID, Advert, BTHomeDecoder, Heard
+from device_drivers.ble.advert import Advert, uuid
+from device_drivers.ble.decoders.bthome import BTHomeDecoder
+from device_drivers.ble.heard import Heard
 from device_drivers.serial_line.framing import FrameFinder
 from device_drivers.serial_line.plantower import PLANTOWER, decode, encode
 from device_drivers.simulator import bthome
@@ -31,7 +33,7 @@ def test_advertisements_are_decoded_as_they_were_meant(hour: int) -> None:
         now = conditions[sensor.room.key]
         values = ble_values(sensor, now, 80.4, random.Random(1))
         data = bthome.encode(values, packet_id=9)
-        heard = BTHomeDecoder(sensor.address).decode(Advert(sensor.address, -60, V2_UUID, data, 0))
+        heard = BTHomeDecoder(sensor.address).decode(Advert(sensor.address, "", -60, {uuid(bthome.SERVICE): data}, {}))
         assert isinstance(heard, Heard)
         assert heard.values == {name: pytest.approx(value, abs=0.51) for name, value in values.items()}
 

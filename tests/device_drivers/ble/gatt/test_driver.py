@@ -486,7 +486,7 @@ async def test_advertisements_and_connections_share_an_adapter(bluez: EmulatedBl
 async def test_what_another_scan_has_heard_is_heard(bluez: EmulatedBlueZ, profiles: ProfileSet) -> None:
     """BlueZ tells only of changes, and a sensor that stands still may have none for long."""
     sensor = EmulatedEnvironmentalSensor(bluez, HALL, {"temperature": 21.5})
-    async with open_ble(BleOptions(accept_unlisted=True), profiles, monotonic_us):
+    async with open_ble(BleOptions(accept=("bthome",)), profiles, monotonic_us):
         assert await sensor.advertise()
         async with opened(options(HALL), profiles) as driver:
             assert (await next_reading(driver)).value == 21.5

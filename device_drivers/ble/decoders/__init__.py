@@ -1,0 +1,1 @@
+"""Decoders of advertisements, each imported when a device of its family is first heard."""
