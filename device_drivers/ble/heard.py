@@ -53,6 +53,13 @@ class Heard:
     events: int = 0
     not_numbers: int = 0
 
+    def identity(self, model: str | None, firmware: str | None) -> tuple[str, str]:
+        """Model and firmware by which a profile is chosen, where a configuration may state them."""
+        configured = firmware or ""
+        # A device that speaks another major version than was configured is what it says it is.
+        agrees = not self.firmware or configured.partition(".")[0] == self.firmware
+        return model or self.model, configured if configured and agrees else self.firmware
+
 
 class Decoder(Protocol):
     """Decodes what one device sends; holds what its packets have to be compared with."""

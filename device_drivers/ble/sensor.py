@@ -124,11 +124,7 @@ class BleSensor:
         told = (heard.model, heard.firmware)
         meaning = self._meanings.get(told)
         if meaning is None:
-            model = self._model or heard.model
-            # A device that speaks another major version than was configured is what it says it is.
-            configured = self._firmware or ""
-            agrees = not heard.firmware or configured.partition(".")[0] == heard.firmware
-            firmware = configured if configured and agrees else heard.firmware
+            model, firmware = heard.identity(self._model, self._firmware)
             profile = self._profiles.select(model, firmware)
             known = None if profile is None else _Known(self._device, firmware, profile)
             meaning = self._meanings[told] = known or raw_series(self._device, firmware)
