@@ -22,6 +22,8 @@ _ENCRYPTED, _ADDRESS, _OBJECT, _MESH = 1 << 3, 1 << 4, 1 << 6, 1 << 7
 # can tell from damage.
 _AUTHENTICATED_FROM = 4
 _KEY_BYTES = 16
+# At least two bytes of ciphertext, extended counter, integrity check.
+_MIN_SEALED = 2 + 3 + 4
 
 
 class _Parser(Telling, XiaomiBluetoothDeviceData):
@@ -50,8 +52,6 @@ class XiaomiDecoder(LibraryDecoder):
         if refusal is not None:
             return refusal
         parser = self._xiaomi
-        # The library keeps it from frame to frame.
-        parser.decryption_failed = True
         if not self._parse(advert):
             return Refusal.UNDECODABLE
         if control & _OBJECT and control & _ENCRYPTED and version >= _AUTHENTICATED_FROM and parser.decryption_failed:
@@ -75,5 +75,9 @@ class XiaomiDecoder(LibraryDecoder):
             return Refusal.PLAIN if self._bindkey else None
         if not self._bindkey:
             return Refusal.NO_KEY
-        wrong_length = version >= _AUTHENTICATED_FROM and len(self._bindkey) != _KEY_BYTES
-        return Refusal.WRONG_KEY if wrong_length else None
+        if version < _AUTHENTICATED_FROM:
+            return None
+        # Too short to hold a check is damage, which must not speak against the key.
+        if len(data) < _HEAD + (6 if control & _ADDRESS else 0) + _MIN_SEALED:
+            return Refusal.UNDECODABLE
+        return None if len(self._bindkey) == _KEY_BYTES else Refusal.WRONG_KEY

@@ -108,6 +108,13 @@ def test_xiaomi_tells_damage_from_strangers() -> None:
         Refusal.UNDECODABLE,
     )
     assert decode("xiaomi", xiaomi(key=BINDKEY), bytes(12)) is Refusal.WRONG_KEY, "a key of the older version"
+    sealed = xiaomi(key=BINDKEY).services[uuid(mibeacon.SERVICE)]
+    decoder = FAMILIES["xiaomi"].open(ADDRESS, BINDKEY)
+    for length, expected in ((19, Refusal.UNDECODABLE), (20, Refusal.UNAUTHENTIC)):
+        cut = carrying({mibeacon.SERVICE: sealed[:length]})
+        assert decoder.decode(cut) is expected, "before a good one"
+        assert isinstance(decoder.decode(xiaomi(key=BINDKEY)), Heard)
+        assert decoder.decode(cut) is expected, "and after it"
 
 
 def test_atc_of_another_address_is_damage() -> None:

@@ -177,6 +177,27 @@ async def test_listed_devices_that_are_gone_are_told_from_a_deaf_radio(
         assert set(driver.faults) == {"listed_silent", "unlisted"}
 
 
+@pytest.mark.parametrize("bus_kind", ["python"])
+async def test_each_time_that_listed_devices_are_gone_is_counted(
+    bluez: EmulatedBlueZ, options: BleOptions, profiles: ProfileSet
+) -> None:
+    now_s = 0
+
+    async with open_ble(options, profiles, lambda: now_s * 1_000_000) as driver:
+        for number in range(3):
+            now_s += 59
+            await send(bluez.device(NEIGHBOUR), 3 * number, temperature=20.0)
+            await counted(driver, "unlisted", 3 * number + 1)
+            assert driver.faults.get("listed_silent", 0) == number
+            for more in (1, 2):
+                now_s += 1
+                await send(bluez.device(NEIGHBOUR), 3 * number + more, temperature=20.0)
+                await counted(driver, "unlisted", 3 * number + 1 + more)
+            assert driver.faults["listed_silent"] == number + 1
+            await send(bluez.device(ADDRESS), number, temperature=20.0)
+            await next_readings(driver)
+
+
 async def talk_on(device: EmulatedDevice) -> None:
     packet_id = 0
     while True:
