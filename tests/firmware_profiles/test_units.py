@@ -169,6 +169,16 @@ CARRIED = {
     "mm[Hg]": "mmHg",
     "deg": "°",
     "kg": "kg",
+    "W": "W",
+    "A": "A",
+    "L": "L",
+    "m": "m",
+    "m3": "m³",
+    "m/s": "m/s",
+    "deg/s": "°/s",
+    "{rotations}/min": "1/min",
+    "s": "s",
+    "min": "min",
     "J/(kg.K)": "J/(kg·K)",
 }
 
