@@ -1,7 +1,7 @@
 #!/bin/sh
 # What some tests want beside Python: Debian's packages, installed where that is allowed and named where it is not, and
-# TimescaleDB, which npm fetches into the environment that is the argument. Without it, those tests are skipped, with a
-# count at the end.
+# TimescaleDB, which npm fetches into the environment that is the argument, and a guest for QEMU, unpacked there, too.
+# Without them, those tests are skipped, with a count at the end.
 set -u
 environment=$1
 here=$(dirname "$0")
@@ -56,5 +56,29 @@ sys.exit(npm(["ci", "--ignore-scripts"], cwd=sys.argv[1]))
 END
         tail -5 "$log"
         echo "tests that want TimescaleDB are skipped"
+    }
+fi
+
+# QEMU, BlueZ and a kernel are unpacked and not installed: that needs no root, starts no bluetoothd here, and leaves this
+# machine's way to boot alone. The lists are of its own, so that they may be fetched by anybody.
+guest=$environment/bluetooth-guest
+fetch_guest() {
+    rm -rf "$guest" && mkdir -p "$guest/lists/partial" "$guest/cache/archives/partial" && cd "$guest" || return
+    own="-qq -o Dir::State::lists=$guest/lists -o Dir::Cache=$guest/cache -o Debug::NoLocking=true"
+    apt-get $own update || return
+    kernel=$(apt-cache $own depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+    lacking=$(apt-get $own install -s --no-install-recommends qemu-system-x86 bluez | sed -n 's/^Inst \([^ ]*\) .*/\1/p')
+    apt-get $own download "${kernel:?}" busybox-static $lacking || return
+    for package in *.deb; do dpkg -x "$package" . || return; done
+    rm -rf lists cache ./*.deb usr/share/doc usr/share/man lib/modules/*/kernel/sound
+    # Three of four hundred megabytes are drivers of what the guest does not have.
+    find lib/modules/*/kernel/drivers -name '*.ko*' ! -path '*/bluetooth/*' ! -path '*/virtio/*' ! -path '*/hid/*' -delete
+    touch complete
+}
+if [ "$(uname -m)" = x86_64 ] && command -v apt-get >/dev/null && ! [ -e "$guest/complete" ]; then
+    echo "fetching for the tests: QEMU, a kernel and BlueZ, to be unpacked in $guest"
+    (fetch_guest) >"$log" 2>&1 || {
+        tail -5 "$log"
+        echo "tests that want the real bluetoothd are skipped"
     }
 fi

@@ -61,7 +61,8 @@ class EmulatedGatt:
         self, service: str, uuid: str, value: bytes, flags: Sequence[str] = READ
     ) -> EmulatedCharacteristic:
         """Adds one to the service of that path."""
-        path = f"{service}/char{0x11 + 3 * len(self._characteristics):04x}"
+        before = sum(other.service == service for other in self._characteristics.values())
+        path = f"{service}/char{int(service[-4:], 16) + 1 + 3 * before:04x}"
         added = EmulatedCharacteristic(path, service, uuid, value, flags, [])
         self._characteristics[path] = added
         return added

