@@ -175,6 +175,8 @@ class EmulatedBlueZ:
         """adapters: by name; hci0 if none is given."""
         self._adapters = {name: _Adapter(name) for name in adapters or ("hci0",)}
         self._bus = MessageBus(bus_address=address, bus_type=BusType.SYSTEM)
+        self.most_connected = 0
+        """Devices at once, so far."""
         self.answers_scans = True
         """False for a bluetoothd that hangs: it begins active scans, ends none, and says nothing of either."""
         self.power_cycles = 0
@@ -328,7 +330,10 @@ class EmulatedBlueZ:
     def _on_device(self, device: EmulatedDevice, message: Message) -> Message | bool | None:
         if message.path == device.path and (message.interface, message.member) == (_PROPERTIES, "GetAll"):
             return Message.new_method_return(message, "a{sv}", [device.properties()])
-        return device.gatt.call(message)
+        answer = device.gatt.call(message)
+        devices = (one for adapter in self._adapters.values() for one in adapter.devices.values())
+        self.most_connected = max(self.most_connected, sum(one.gatt.connected for one in devices))
+        return answer
 
     def _on_properties(self, adapter: _Adapter, message: Message) -> Message | None:
         match message.member, message.body:

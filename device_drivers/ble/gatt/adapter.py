@@ -26,7 +26,7 @@ ANSWER_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2.0
 
-# Battery sensors advertise every 1 to 10 s; two of three are heard at once.
+# Battery sensors advertise every 1 to 10 s, and not every advertisement is heard.
 HEARD_TIMEOUT_S = 30.0
 
 _BLUEZ = "org.bluez"
@@ -204,7 +204,8 @@ class Adapter:
 
     async def _stop_discovery(self) -> None:
         async with self._search_lock:
-            if self._searches:
+            # What is lost has ended it; dbus-fast tells of a message to a broken bus by a traceback.
+            if self._searches or self.lost:
                 return
             try:
                 # Little patience: whoever leaves this driver waits for it.
@@ -219,18 +220,21 @@ class Adapter:
 
     def _unmatch(self, rule: str) -> None:
         """Without waiting: this is also done while a task is being cancelled."""
-        if self._bus is not None and self._bus.connected:
-            self._bus.send(
-                Message(
-                    destination=_DBUS,
-                    path="/org/freedesktop/DBus",
-                    interface=_DBUS,
-                    member="RemoveMatch",
-                    signature="s",
-                    body=[rule],
-                    flags=MessageFlag.NO_REPLY_EXPECTED,
-                )
+        if self._bus is None or not self._bus.connected or self.lost:
+            return
+        sent = self._bus.send(
+            Message(
+                destination=_DBUS,
+                path="/org/freedesktop/DBus",
+                interface=_DBUS,
+                member="RemoveMatch",
+                signature="s",
+                body=[rule],
+                flags=MessageFlag.NO_REPLY_EXPECTED,
             )
+        )
+        # A bus that breaks here has taken its rules with it: nobody need be told.
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _call(
         self, destination: str, path: str, interface: str, member: str, signature: str = "", body: Any = ()
