@@ -10,7 +10,7 @@ from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 from bleak.exc import BleakGATTProtocolError
 
-from device_drivers.ble.gatt.waiting import within
+from device_drivers.ble.gatt.waiting import to_its_end, within
 from device_drivers.ble.link import LINK_ERRORS, explain, link_errors
 from device_drivers.errors import DeviceTimeout, LinkLost, ProtocolError
 
@@ -50,7 +50,8 @@ class Connection:
 
     async def __aexit__(self, *exc: object) -> None:
         try:
-            await within(DISCONNECT_TIMEOUT_S, self._client.disconnect())
+            # Cut short, it would leave a connection that nobody uses: BlueZ keeps it, and the device is heard no more.
+            await to_its_end(within(DISCONNECT_TIMEOUT_S, self._client.disconnect()))
         except LINK_ERRORS as error:
             # Raised, it would hide why we leave; a connection that stays is found and used again.
             logger.debug("%s: not disconnected: %s", self._client.address, explain(error))

@@ -1,4 +1,4 @@
-"""A wait for BlueZ that ends, whatever the library that waits does with a cancellation."""
+"""Waits for BlueZ that end, whatever the library that waits does with a cancellation."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -25,3 +25,15 @@ async def within(timeout_s: float, request: Coroutine[Any, Any, _T]) -> _T:
         if not task.cancelled():
             # Asked for, so that asyncio does not tell of an error that came too late for anybody.
             task.exception()
+
+
+async def to_its_end(request: Coroutine[Any, Any, None]) -> None:
+    """Waits also when it is cancelled meanwhile, which it is afterwards. The request bounds itself."""
+    task = asyncio.create_task(request)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise

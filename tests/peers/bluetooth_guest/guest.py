@@ -47,10 +47,11 @@ name = "notifier/1"
 models = ["Notifier"]
 manufacturer = "Nobody"
 driver = "gatt"
+sources.made_up = { title = "made up", document = "this program" }
 [gatt]
 [channels.temperature]
 quantity = "temperature"
-unit = "°C"
+unit = "Cel"
 scale = 0.01
 minimum = -40
 maximum = 85

@@ -486,8 +486,9 @@ async def test_a_bluetoothd_that_hangs_is_a_lost_link(
 async def test_a_restarted_bus(bus_kind: BusKind, bus_directory: Path, profiles: ProfileSet) -> None:
     driver = open_gatt(options(HALL), profiles, monotonic_us, at_once)
     bus = private_bus(bus_directory, bus_kind)
-    async with EmulatedBlueZ(await bus.__aenter__()):
+    async with EmulatedBlueZ(await bus.__aenter__()) as bluez:
         await driver.__aenter__()
+        await until(lambda: bluez.scans)
         # Before BlueZ ends, of which a bus may tell while it closes its connections one by one.
         await bus.__aexit__(None, None, None)
         with pytest.raises(LinkLost, match=r"hci0: (the connection to D-Bus was cut|BlueZ has stopped)"):
