@@ -231,21 +231,20 @@ def recognised(advert: Advert) -> Family | None:
     return None
 
 
+# Of one monitor. The kernel takes 16; bluetoothd (5.66, src/adv_monitor.c) counts their bytes, 34 each, in a number of
+# 8 bits, and with an eighth pattern writes beyond what it allocated and dies.
+MOST_PATTERNS = 7
+
+# The flags that sensors send: discoverable in one way or another, or not; with or without classic Bluetooth (Core
+# Specification Supplement, part A, 1.3).
+_FLAGS = (0x06, 0x04, 0x05, 0x02)
+
+
 def patterns() -> list[tuple[int, int, bytes]]:
-    """What a passive scan asks BlueZ to report, as (start, AD type, bytes): service UUIDs, companies, names.
+    """What a passive scan asks BlueZ to report, as (start, AD type, bytes): at most `MOST_PATTERNS`.
 
-    Names are of scan responses for some sensors, which a passive scan never asks for: those need an active one.
+    Whatever sends flags, as nearly all sensors do; and the service data of firmware that may leave them out (ATC and
+    pvvx, in their own formats and in the two that they borrow). Whoever sends neither needs an active scan.
     """
-    asked: list[tuple[int, int, bytes]] = []
-    for family in FAMILIES.values():
-        asked += [(0, 0x16, bytes.fromhex(text[4:8])[::-1]) for text in sorted(family.services or ())]
-        asked += [(0, 0xFF, company.to_bytes(2, "little")) for company in sorted(family.companies or ())]
-        for name in family.names:
-            asked += [(0, 0x09, spelt.encode()) for spelt in _spellings(name)]
-    return asked + [(0, 0xFF, company.to_bytes(2, "little")) for company in sorted(_GOVEE_COMPANIES)]
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    """As devices send them; BlueZ compares bytes."""
-    makers = {"sensorpush": "SensorPush", "govee": "Govee", "ibbq": "iBBQ", "xbbq": "xBBQ", "ink@iam-t2": "Ink@IAM-T2"}
-    return (makers.get(name, name if name in ("sps", "tps") else name.upper()),)
+    flags = [(0, 0x01, bytes([value])) for value in _FLAGS]
+    return flags + [(0, 0x16, bytes.fromhex(text[4:8])[::-1]) for text in (_ENVIRONMENT, _BTHOME, _MIBEACON)]

@@ -22,7 +22,7 @@ _BUS = "org.freedesktop.DBus"
 _OBJECTS = f"{_BUS}.ObjectManager"
 _PROPERTIES = f"{_BUS}.Properties"
 
-_NAME, _SERVICE_DATA, _MANUFACTURER_DATA = 0x09, 0x16, 0xFF
+_FLAGS, _SERVICE_DATA, _MANUFACTURER_DATA = 0x01, 0x16, 0xFF
 
 Properties = dict[str, Variant]
 Pattern = tuple[int, int, bytes]
@@ -55,15 +55,17 @@ class EmulatedDevice:
         rssi: int = -60,
         manufacturer_data: Mapping[int, bytes] | None = None,
         service_uuids: Iterable[int | str] = (),
+        flags: int | None = 0x06,
     ) -> bool:
         """Sends one advertisement; whether some scan heard it. Raises OSError where the bus is gone.
 
         service_data, service_uuids: by UUID, of 16 bits or in full; manufacturer_data: by company. rssi: dBm. What is
-        told is all that the device said since it is known, as BlueZ gathers it by UUID and company.
+        told is all that the device said since it is known, as BlueZ gathers it by UUID and company. flags: None where
+        it sends none; they are no property of a device, and only patterns of passive scans see them.
         """
         services = {full_uuid(key): data for key, data in service_data.items()}
         manufacturers = dict(manufacturer_data or {})
-        if not self._adapter.hears(self._name or "", services, manufacturers):
+        if not self._adapter.hears(flags, services, manufacturers):
             return False
         self._services |= services
         self._manufacturers |= manufacturers
@@ -138,13 +140,13 @@ class _Adapter:
         else:
             self.scanned.clear()
 
-    def hears(self, name: str, services: Mapping[str, bytes], manufacturers: Mapping[int, bytes]) -> bool:
+    def hears(self, flags: int | None, services: Mapping[str, bytes], manufacturers: Mapping[int, bytes]) -> bool:
         """Whether some scan would report an advertisement with these data."""
         if not self.powered or self.cure is not None:
             return False
         if self.discovering:
             return True
-        parts = [(_NAME, name.encode())]
+        parts = [] if flags is None else [(_FLAGS, bytes([flags]))]
         parts += [(_SERVICE_DATA, bytes.fromhex(uuid[4:8])[::-1] + data) for uuid, data in services.items()]
         parts += [(_MANUFACTURER_DATA, key.to_bytes(2, "little") + data) for key, data in manufacturers.items()]
         return any(

@@ -77,7 +77,9 @@ async def test_passive_hears_only_what_is_asked_for(
 ) -> None:
     async with open_ble(options.model_copy(update={"mode": "passive"}), profiles, monotonic_us):
         await scanned(bluez)
-        assert not await bluez.device(ADDRESS).advertise({0x180A: b"\x01\x02"})
+        assert not await bluez.device(ADDRESS).advertise({0x180A: b"\x01\x02"}, flags=None)
+        assert await bluez.device(ADDRESS).advertise({0xFCD2: b"\x40\x01\x50"}, flags=None)
+        assert await bluez.device(ADDRESS).advertise({0x180A: b"\x01\x02"})
 
 
 async def test_repeats_are_counted_and_not_read(

@@ -32,6 +32,7 @@ from device_drivers.ble.driver import open_ble
 from device_drivers.ble.gatt.driver import open_gatt
 from device_drivers.ble.gatt.options import GattOptions
 from device_drivers.ble.options import BleOptions
+from device_drivers.ble.recovery import Step
 from device_drivers.driver import Driver
 from device_drivers.errors import DriverError
 from device_drivers.reading import Reading
@@ -192,6 +193,8 @@ class Reader:
 
     def __init__(self, open_driver: Open) -> None:
         self.lost: list[str] = []
+        self.faults: dict[str, int] = {}
+        """Of the driver that is open, or was last."""
         self._open = open_driver
         self._readings: asyncio.Queue[Reading] = asyncio.Queue()
 
@@ -201,6 +204,7 @@ class Reader:
             try:
                 async with driver:
                     async for group in driver.readings():
+                        self.faults = driver.faults
                         for reading in group:
                             self._readings.put_nowait(reading)
             except DriverError as error:
@@ -263,10 +267,12 @@ async def recovered(notifier: ProfileSet, begin: Callable[[], Awaitable[None]]) 
         before = {"heard": await listening.next(2), "notified": await connected.next(1)}
         await begin()
         async with asyncio.timeout(PATIENCE_S):
-            while not (listening.lost and connected.lost):  # noqa: ASYNC110 - two drivers, and either may be first
+            # The listener brings its radio back by itself.
+            while not (listening.faults.get(Step.NEW_SCANNER.value) and connected.lost):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         after = {"heard": await listening.next(2), "notified": await connected.next(1)}
-        return {"before": before, "after": after, "lost": {"ble": listening.lost, "gatt": connected.lost}}
+        steps = {step.value: listening.faults.get(step.value, 0) for step in Step}
+        return {"before": before, "after": after, "steps": steps, "ble": listening.lost, "gatt": connected.lost}
 
 
 async def notified(notifier: ProfileSet) -> Report:
