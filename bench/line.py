@@ -28,7 +28,7 @@ from heal7_iot.embedded.broker import EmbeddedBroker
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.storage.connection import connect
 from ingest_server.storage.line.partitions import NativePartitions
-from ingest_server.storage.line.rows import COPY, Rows
+from ingest_server.storage.line.rows import Rows
 from ingest_server.storage.schema.migrations import migrate
 
 SIZES = (1000, 100, 25)
@@ -70,15 +70,16 @@ def raw_copy(dsn: str, seconds: float) -> float:
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             n = np.arange(rows, rows + _RAW_ROWS)
-            data = Rows(
+            rows_of = Rows(
                 now_us + n * 15,
                 (n % 1000 + 1).astype(np.int32),
                 np.round(20 + rng.random(_RAW_ROWS) * 5, 2),
                 np.full(_RAW_ROWS, 100, np.int32),
                 np.zeros(_RAW_ROWS, np.int32),
-            ).copy_bytes()
-            with connection.cursor().copy(COPY) as copy:
-                copy.write(data)
+            )
+            for statement, data in rows_of.copies():
+                with connection.cursor().copy(statement.encode()) as copy:
+                    copy.write(data)
             rows += _RAW_ROWS
         return rows / (time.monotonic() - began)
 

@@ -28,7 +28,7 @@ from ingest_server.storage.backup.progress import Unwatched
 from ingest_server.storage.backup.verifying import Verified, verify_backup
 from ingest_server.storage.connection import connect
 from ingest_server.storage.line.partitions import NativePartitions
-from ingest_server.storage.line.rows import COPY, Rows
+from ingest_server.storage.line.rows import Rows
 
 _SERIES = 1_000
 _YEAR_US = 365 * 86_400_000_000
@@ -71,8 +71,9 @@ def fill(dsn: str, readings: int) -> None:
                 np.full(len(n), 100, np.int32),
                 np.zeros(len(n), np.int32),
             )
-            with connection.cursor().copy(COPY) as copy:
-                copy.write(rows.copy_bytes())
+            for statement, content in rows.copies():
+                with connection.cursor().copy(statement.encode()) as copy:
+                    copy.write(content)
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
 

@@ -12,10 +12,11 @@ from ingest_server.redaction import redacted
 from ingest_server.screening import AcceptedTime, rejected, screen, span_us
 from ingest_server.source import Delivery
 from ingest_server.storage.line.catalogue import Table
-from ingest_server.storage.line.erased import Erased, forbidden
+from ingest_server.storage.line.erased import forbidden
 from ingest_server.storage.line.group import ERASED, Entry, Rejection
 from ingest_server.storage.line.liveness import held_instances
 from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.rules import Rules
 from ingest_server.storage.line.writer import Writer
 
 REFUSED = "refused_by_database"
@@ -49,13 +50,13 @@ async def judge(
         if isinstance(body, Columns) and not is_apart
     ]
     tables = await writer.catalogue.tables(wanted, now_s)
-    rules = writer.catalogue.erased.number
+    rules = writer.catalogue.rules.number
     entries = []
     for (number, o), body, is_apart in zip(fresh, bodies, apart, strict=True):
         if isinstance(body, list):
             entries.append(Entry(number, o.batch.envelope, o.delivery.payload, gaps=tuple(body), rules=rules))
         elif is_apart:
-            entries.append(_apart(number, o, body, writer.catalogue.erased))
+            entries.append(_apart(number, o, body, writer.catalogue.rules))
         elif isinstance(body, UnusableBatch):
             entries.append(_whole(number, o, "unusable", str(body), rules))
         else:
@@ -90,16 +91,16 @@ def _whole(number: int, o: Opened, reason: str, detail: str, rules: int, span: t
     return Entry(number, o.batch.envelope, o.delivery.payload, rejections=(rejection,), rules=rules)
 
 
-def _apart(number: int, o: Opened, body: Columns | UnusableBatch, erased: Erased) -> Entry:
+def _apart(number: int, o: Opened, body: Columns | UnusableBatch, rules: Rules) -> Entry:
     """Of a box that is held back: all that no erasure names waits."""
     reason, detail = "identity_conflict", "another box speaks under this name"
     if isinstance(body, UnusableBatch):
-        return _whole(number, o, reason, detail, erased.number)
+        return _whole(number, o, reason, detail, rules.number)
     try:
-        gone = forbidden(body, erased.of_table(o.delivery.gateway, decode_series(body.table)))
+        gone = forbidden(body, rules.erased.of_table(o.delivery.gateway, decode_series(body.table)))
     except UnusableBatch:
-        return _whole(number, o, reason, detail, erased.number)
-    return _held_back(number, o, body, gone, reason, detail, erased.number)
+        return _whole(number, o, reason, detail, rules.number)
+    return _held_back(number, o, body, gone, reason, detail, rules.number)
 
 
 def _held_back(number: int, o: Opened, columns: Columns, gone: Bools, reason: str, detail: str, rules: int) -> Entry:

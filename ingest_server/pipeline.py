@@ -22,9 +22,9 @@ from ingest_server.receipts import Receipts
 from ingest_server.screening import AcceptedTime
 from ingest_server.source import Delivery, MqttSource
 from ingest_server.storage.line import group
-from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import Entry, Key, SettledMeanwhile
 from ingest_server.storage.line.new_epochs import beyond_bound, unknown_keys
+from ingest_server.storage.line.rules import RulesChanged
 from ingest_server.storage.line.writer import Writer, WriterOptions
 
 log = logging.getLogger(__name__)

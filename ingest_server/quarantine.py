@@ -12,12 +12,12 @@ from gateway.link.wire import Batch, Gap
 from ingest_server.decoder import Bools, Columns, open_body
 from ingest_server.errors import BatchRejected
 from ingest_server.raw_frames import DecodedFrames, decode_frames
-from ingest_server.screening import AcceptedTime, screen, span_us
+from ingest_server.screening import AcceptedTime, rows_of, screen, span_us
 from ingest_server.storage.erasure.quarantine import erase_entry
 from ingest_server.storage.line.catalogue import Table
-from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import Rejection
 from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.rules import RulesChanged
 from ingest_server.storage.line.writer import Writer
 from ingest_server.storage.quarantine import entries
 from ingest_server.storage.quarantine.entries import Quarantined
@@ -129,12 +129,12 @@ async def replay(
     """
     if entry.replayed_at is not None:
         return Replayed(entry.quarantine_id, 0, 0, "was replayed before")
-    rules, erased = writer.catalogue.erased, 0
+    rules, erased = writer.catalogue.rules, 0
     while True:
         await rules.follow(writer.connection)
-        if rules.number:
+        if rules.erased:
             # An erasure does so itself; it may be under way, or was cut off.
-            erased += await erase_entry(writer.connection, rules, entry.quarantine_id) or 0
+            erased += await erase_entry(writer.connection, rules.erased, entry.quarantine_id) or 0
             found = await entries.read_entry(writer.connection, entry.quarantine_id)
             if found is None:
                 return Replayed(entry.quarantine_id, 0, 0, "", erased=erased)
@@ -180,7 +180,7 @@ async def _replay_data(
     now_s: float,
 ) -> Replayed:
     # Before anything is screened: the catalogue follows what comes into force meanwhile.
-    rules = writer.catalogue.erased.number
+    rules = writer.catalogue.rules.number
     series = wire.decode_series(columns.table)
     if int(columns.series.max()) >= len(series):
         raise UnusableBatch(f"reading of series {int(columns.series.max())}, the table has {len(series)}")
@@ -234,6 +234,5 @@ def _frames_part(frames: DecodedFrames, table: Table, accepted: AcceptedTime) ->
     _, rejections = screen(frames.columns, table, accepted)
     left = sorted({int(frames.of[n]) for r in rejections for n in r.indices or ()})
     whole = ~np.isin(frames.of, left)
-    c = frames.columns
-    rows = Rows(c.times_us, table.ids[c.series], c.values, c.reliability, c.causes)
+    rows = rows_of(frames.columns, table)
     return _Part(rows.where(whole) if whole.any() else None, left, rejections)

@@ -8,9 +8,10 @@ import numpy as np
 
 from ingest_server.decoder import Bools, Columns, Int64s
 from ingest_server.storage.line.catalogue import REFUSED, Table
+from ingest_server.storage.line.corrected import meant
 from ingest_server.storage.line.erased import forbidden
 from ingest_server.storage.line.group import ERASED, Rejection
-from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.rows import Corrections, Rows
 
 FUTURE_US = 300 * 1_000_000
 """A reading may be this far ahead of the server's clock."""
@@ -39,11 +40,20 @@ class AcceptedTime:
         return cls(max(now_us - retention_days * 86_400_000_000, horizon_us), now_us + FUTURE_US)
 
 
+def rows_of(columns: Columns, table: Table) -> Rows:
+    """All readings of a batch as rows, whether they may be written or not; by the rules of the table."""
+    ids, found = table.ids[columns.series], meant(columns, table.corrected)
+    if found is None:
+        return Rows(columns.times_us, ids, columns.values, columns.reliability, columns.causes)
+    corrections = Corrections(found.raw, found.revisions)
+    return Rows(columns.times_us, ids, found.values, columns.reliability, columns.causes, corrections)
+
+
 def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows | None, tuple[Rejection, ...]]:
     """Splits a batch, whose readings name series of the table only, into rows to write and readings to quarantine."""
     ids = table.ids[columns.series]
     erased = forbidden(columns, table.erased)
-    rows = Rows(columns.times_us, ids, columns.values, columns.reliability, columns.causes)
+    rows = rows_of(columns, table)
     good = (
         (ids != REFUSED)
         & np.isfinite(columns.values)

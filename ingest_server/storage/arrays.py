@@ -14,6 +14,7 @@ from psycopg.pq import Format
 _HEAD = struct.Struct(">i i i i i")
 
 _TYPES = {"int4": (23, ">i4"), "int8": (20, ">i8"), "float8": (701, ">f8")}
+_RECEIVED = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float8": ">f8"}
 _ARRAY_OIDS = {"int4": 1007, "int8": 1016, "float8": 1022}
 
 
@@ -50,6 +51,13 @@ def _packed(values: NDArray[Any], name: str) -> bytes:
     elements["length"] = np.dtype(dtype).itemsize
     elements["value"] = values
     return _HEAD.pack(1, 0, oid, len(values), 1) + elements.tobytes()
+
+
+def received(sent: bytes | None, name: str) -> NDArray[Any]:
+    """The elements of what array_send gave for an array of one dimension without nulls; of none for a null."""
+    dtype = _RECEIVED[name]
+    elements = [("length", ">i4"), ("value", dtype)]
+    return np.frombuffer(b"" if sent is None else sent, elements, offset=0 if sent is None else _HEAD.size)["value"]
 
 
 class _ArrayDumper(Dumper):

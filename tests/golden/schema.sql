@@ -5,8 +5,14 @@ CREATE TABLE iot_service.profile_channels (
     channel text NOT NULL,
     accuracy text,
     minimum double precision,
-    maximum double precision
+    maximum double precision,
+    quantity text,
+    unit text,
+    scale double precision,
+    "offset" double precision,
+    source text
 );
+COMMENT ON COLUMN iot_service.profile_channels.source IS 'where the number comes from: the kind of driver, and the register where it has one';
 CREATE TABLE iot_service.series (
     series_id integer NOT NULL,
     device_id integer NOT NULL,
@@ -79,9 +85,12 @@ CREATE TABLE iot_service.sensor_readings (
     series_id integer NOT NULL,
     causes integer NOT NULL,
     reliability smallint NOT NULL,
-    revision smallint DEFAULT 0 NOT NULL
+    revision smallint DEFAULT 0 NOT NULL,
+    raw_value double precision
 )
 PARTITION BY RANGE (recorded_at);
+COMMENT ON COLUMN iot_service.sensor_readings.revision IS 'which rules it follows (correction_revisions); 0: as it arrived';
+COMMENT ON COLUMN iot_service.sensor_readings.raw_value IS 'the value that arrived; null: it is `value`';
 CREATE FUNCTION iot_service.ambient_conditions(device integer, quantity text, at timestamp with time zone) RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL SAFE
     BEGIN ATOMIC
@@ -124,7 +133,8 @@ BEGIN
         GRANT USAGE ON SCHEMA iot_service TO iot_ingest;
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_ingest;
         EXECUTE format('GRANT SELECT ON %s TO iot_ingest', readable);
-        GRANT INSERT ON iot_service.sensor_readings, iot_service.series, iot_service.series_profiles TO iot_ingest;
+        GRANT INSERT ON iot_service.sensor_readings, iot_service.series, iot_service.series_profiles,
+            iot_service.correction_revisions TO iot_ingest;
         GRANT INSERT, UPDATE ON iot_service.gateways, iot_service.iot_devices, iot_service.series_latest,
             iot_service.ledger_archive, iot_service.data_gaps TO iot_ingest;
         GRANT INSERT, UPDATE, DELETE ON iot_service.gateway_instances, iot_service.ledger, iot_service.quarantine,
@@ -332,6 +342,52 @@ CREATE TABLE iot_service.changed_days (
     site text NOT NULL,
     visit_date date NOT NULL
 );
+CREATE TABLE iot_service.correction_revisions (
+    device_id integer NOT NULL,
+    revision smallint NOT NULL,
+    number bigint NOT NULL,
+    profile text NOT NULL,
+    CONSTRAINT correction_revisions_revision_check CHECK ((revision > 0))
+);
+CREATE TABLE iot_service.corrections (
+    number bigint NOT NULL,
+    device_id integer NOT NULL,
+    kind text NOT NULL,
+    from_at timestamp with time zone NOT NULL,
+    to_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    channel text,
+    unit text,
+    coefficients double precision[],
+    was_profile text,
+    profile text,
+    channels jsonb,
+    withdraws bigint,
+    made_at timestamp with time zone DEFAULT now() NOT NULL,
+    made_by text NOT NULL,
+    reason text NOT NULL,
+    readings bigint DEFAULT 0 NOT NULL,
+    done_at timestamp with time zone,
+    CONSTRAINT corrections_check CHECK ((from_at < to_at)),
+    CONSTRAINT corrections_check1 CHECK (
+CASE kind
+    WHEN 'calibration'::text THEN (num_nulls(channel, unit, coefficients) = 0)
+    WHEN 'decoder'::text THEN (num_nulls(was_profile, profile, channels) = 0)
+    WHEN 'withdrawal'::text THEN (withdraws IS NOT NULL)
+    ELSE false
+END)
+);
+COMMENT ON COLUMN iot_service.corrections.coefficients IS 'of a polynomial in the value as decoded, the constant first';
+COMMENT ON COLUMN iot_service.corrections.channels IS 'by channel: unit, and scale and offset of both profiles';
+COMMENT ON COLUMN iot_service.corrections.readings IS 'rows that were written anew';
+COMMENT ON COLUMN iot_service.corrections.done_at IS 'null: in force, and stored readings do not all follow it yet';
+ALTER TABLE iot_service.corrections ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME iot_service.corrections_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE iot_service.data_gaps (
     gap_id bigint NOT NULL,
     gateway_id integer NOT NULL,
@@ -419,7 +475,9 @@ CREATE VIEW iot_service.device_history AS
     r.recorded_at,
     s.channel,
     r.series_id,
-    r.causes
+    r.causes,
+    r.raw_value,
+    r.revision
    FROM ((iot_service.device_lineage l
      JOIN iot_service.series s ON ((s.device_id = l.member_id)))
      JOIN iot_service.sensor_readings r ON (((r.series_id = s.series_id) AND (r.recorded_at >= l.valid_from) AND (r.recorded_at < l.valid_to))));
@@ -623,6 +681,29 @@ CREATE TABLE iot_service.raw_horizon (
     begins timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT raw_horizon_only_row_check CHECK (only_row)
 );
+CREATE VIEW iot_service.reading_corrections AS
+ SELECT s.device_id,
+    r.series_id,
+    r.recorded_at,
+    r.value,
+    r.raw_value,
+    r.revision,
+    v.profile AS decoded_by,
+    ( SELECT max(c.number) AS max
+           FROM iot_service.corrections c
+          WHERE ((c.device_id = s.device_id) AND (c.kind = 'decoder'::text) AND (c.was_profile = v.profile) AND (c.number <= v.number) AND (c.from_at <= r.recorded_at) AND (r.recorded_at < c.to_at) AND (c.channels ? s.channel) AND (NOT (EXISTS ( SELECT
+                   FROM iot_service.corrections w
+                  WHERE ((w.withdraws = c.number) AND (w.number <= v.number))))))) AS decoder,
+    ( SELECT c.number
+           FROM iot_service.corrections c
+          WHERE ((c.device_id = s.device_id) AND (c.kind = 'calibration'::text) AND (c.channel = s.channel) AND (c.unit = s.unit) AND (c.number <= v.number) AND (c.from_at <= r.recorded_at) AND (NOT (EXISTS ( SELECT
+                   FROM iot_service.corrections w
+                  WHERE ((w.withdraws = c.number) AND (w.number <= v.number))))))
+          ORDER BY c.from_at DESC, c.number DESC
+         LIMIT 1) AS calibration
+   FROM ((iot_service.sensor_readings r
+     JOIN iot_service.series s USING (series_id))
+     JOIN iot_service.correction_revisions v ON (((v.device_id = s.device_id) AND (v.revision = r.revision))));
 CREATE VIEW iot_service.readings AS
  SELECT s.device_id,
     s.quantity AS reading_type,
@@ -637,7 +718,8 @@ CREATE VIEW iot_service.readings AS
     s.channel,
     r.series_id,
     r.causes,
-    r.revision
+    r.revision,
+    r.raw_value
    FROM (iot_service.sensor_readings r
      JOIN iot_service.series s USING (series_id));
 COMMENT ON VIEW iot_service.readings IS 'select the columns that you need: accuracy, ambient_conditions and user_presence look elsewhere for each row';
@@ -738,7 +820,9 @@ CREATE VIEW iot_service.zone_history AS
     r.recorded_at,
     s.channel,
     r.series_id,
-    r.causes
+    r.causes,
+    r.raw_value,
+    r.revision
    FROM ((iot_service.device_locations p
      JOIN iot_service.series s USING (device_id))
      JOIN iot_service.sensor_readings r ON (((r.series_id = s.series_id) AND (r.recorded_at >= p.valid_from) AND (r.recorded_at < p.valid_to))));
@@ -752,6 +836,14 @@ ALTER TABLE iot_service.zones ALTER COLUMN location_id ADD GENERATED ALWAYS AS I
 );
 ALTER TABLE ONLY iot_service.changed_days
     ADD CONSTRAINT changed_days_pkey PRIMARY KEY (site, visit_date);
+ALTER TABLE ONLY iot_service.correction_revisions
+    ADD CONSTRAINT correction_revisions_device_id_number_profile_key UNIQUE (device_id, number, profile);
+ALTER TABLE ONLY iot_service.correction_revisions
+    ADD CONSTRAINT correction_revisions_pkey PRIMARY KEY (device_id, revision);
+ALTER TABLE ONLY iot_service.corrections
+    ADD CONSTRAINT corrections_pkey PRIMARY KEY (number);
+ALTER TABLE ONLY iot_service.corrections
+    ADD CONSTRAINT corrections_withdraws_key UNIQUE (withdraws);
 ALTER TABLE ONLY iot_service.data_gaps
     ADD CONSTRAINT data_gaps_pkey PRIMARY KEY (gap_id);
 ALTER TABLE ONLY iot_service.device_placements
@@ -818,6 +910,7 @@ ALTER TABLE ONLY iot_service.zones
     ADD CONSTRAINT zones_pkey PRIMARY KEY (location_id);
 ALTER TABLE ONLY iot_service.zones
     ADD CONSTRAINT zones_site_zone_key UNIQUE (site, zone);
+CREATE INDEX corrections_device ON iot_service.corrections USING btree (device_id, number);
 CREATE INDEX data_gaps_gateway_time ON iot_service.data_gaps USING btree (gateway_id, recorded_at DESC);
 CREATE INDEX data_gaps_presumed ON iot_service.data_gaps USING btree (gateway_id, epoch) WHERE (reason = 'presumed_lost'::text);
 CREATE INDEX device_placements_location ON iot_service.device_placements USING btree (location_id);
@@ -830,6 +923,14 @@ CREATE INDEX quarantine_waiting ON iot_service.quarantine USING btree (quarantin
 CREATE INDEX sensor_readings_series_time ON ONLY iot_service.sensor_readings USING btree (series_id, recorded_at);
 CREATE UNIQUE INDEX user_behavior_patterns_anonymous ON iot_service.user_behavior_patterns USING btree (location_id, visit_date, time_slot) WHERE (user_id IS NULL);
 CREATE INDEX user_behavior_patterns_date ON iot_service.user_behavior_patterns USING btree (visit_date);
+ALTER TABLE ONLY iot_service.correction_revisions
+    ADD CONSTRAINT correction_revisions_device_id_fkey FOREIGN KEY (device_id) REFERENCES iot_service.iot_devices(device_id);
+ALTER TABLE ONLY iot_service.correction_revisions
+    ADD CONSTRAINT correction_revisions_number_fkey FOREIGN KEY (number) REFERENCES iot_service.corrections(number);
+ALTER TABLE ONLY iot_service.corrections
+    ADD CONSTRAINT corrections_device_id_fkey FOREIGN KEY (device_id) REFERENCES iot_service.iot_devices(device_id);
+ALTER TABLE ONLY iot_service.corrections
+    ADD CONSTRAINT corrections_withdraws_fkey FOREIGN KEY (withdraws) REFERENCES iot_service.corrections(number);
 ALTER TABLE ONLY iot_service.data_gaps
     ADD CONSTRAINT data_gaps_gateway_id_fkey FOREIGN KEY (gateway_id) REFERENCES iot_service.gateways(gateway_id);
 ALTER TABLE ONLY iot_service.device_placements
@@ -889,6 +990,10 @@ GRANT SELECT ON TABLE iot_service.books TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.books TO iot_reader;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.changed_days TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.changed_days TO iot_reader;
+GRANT SELECT,INSERT ON TABLE iot_service.correction_revisions TO iot_ingest;
+GRANT SELECT ON TABLE iot_service.correction_revisions TO iot_reader;
+GRANT SELECT ON TABLE iot_service.corrections TO iot_ingest;
+GRANT SELECT ON TABLE iot_service.corrections TO iot_reader;
 GRANT SELECT,INSERT,UPDATE ON TABLE iot_service.data_gaps TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.data_gaps TO iot_reader;
 GRANT SELECT ON TABLE iot_service.device_successions TO iot_ingest;
@@ -936,6 +1041,8 @@ GRANT SELECT(replayed_at) ON TABLE iot_service.quarantine TO iot_reader;
 GRANT SELECT(released) ON TABLE iot_service.quarantine TO iot_reader;
 GRANT SELECT ON TABLE iot_service.raw_horizon TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.raw_horizon TO iot_reader;
+GRANT SELECT ON TABLE iot_service.reading_corrections TO iot_ingest;
+GRANT SELECT ON TABLE iot_service.reading_corrections TO iot_reader;
 GRANT SELECT ON TABLE iot_service.readings TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.readings TO iot_reader;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE iot_service.rollup_1d TO iot_ingest;

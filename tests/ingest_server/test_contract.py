@@ -29,13 +29,16 @@ CONTRACT = {
     "readings": "device_id integer, reading_type text, value double precision, unit text, accuracy text,"
     " reliability_score double precision, ambient_conditions jsonb, user_presence boolean,"
     " recorded_at timestamp with time zone, created_at timestamp with time zone, channel text, series_id integer,"
-    " causes integer, revision smallint",
+    " causes integer, revision smallint, raw_value double precision",
     "device_history": "device_id integer, member_id integer, reading_type text, value double precision, unit text,"
     " reliability_score double precision, recorded_at timestamp with time zone, channel text, series_id integer,"
-    " causes integer",
+    " causes integer, raw_value double precision, revision smallint",
     "zone_history": "location_id integer, site text, zone text, position text, device_id integer, reading_type text,"
     " value double precision, unit text, reliability_score double precision, recorded_at timestamp with time zone,"
-    " channel text, series_id integer, causes integer",
+    " channel text, series_id integer, causes integer, raw_value double precision, revision smallint",
+    "reading_corrections": "device_id integer, series_id integer, recorded_at timestamp with time zone,"
+    " value double precision, raw_value double precision, revision smallint, decoded_by text, decoder bigint,"
+    " calibration bigint",
     "latest_readings": "device_id integer, reading_type text, value double precision, unit text,"
     " reliability_score double precision, recorded_at timestamp with time zone, channel text, series_id integer,"
     " causes integer",

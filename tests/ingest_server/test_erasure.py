@@ -17,9 +17,9 @@ from ingest_server.storage.erasure import erasing
 from ingest_server.storage.erasure import journal as erasure_journal
 from ingest_server.storage.erasure.erasing import Scope
 from ingest_server.storage.keeping.rollups import lock_rollups, refresh_all
-from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import copy_rows
 from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.rules import RulesChanged
 from ingest_server.storage.registry import places
 from tests.ingest_server.line import (
     EPOCH,
@@ -175,7 +175,7 @@ async def test_an_erasure_waits_for_who_is_writing(any_database: Database) -> No
     """Rows that were screened before it, and commit after it began: it sees and removes them."""
     await settle(any_database, batch(0))
     async with open_writer(any_database) as writer:
-        await writer.catalogue.erased.follow(writer.connection)
+        await writer.catalogue.rules.follow(writer.connection)
         one = Rows(
             np.array([NOW_US - 10 * MINUTE]),
             np.array(series_ids(any_database)[:1], dtype=np.int32),

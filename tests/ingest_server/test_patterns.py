@@ -79,9 +79,9 @@ class Center:
         zeros = np.zeros(len(ids), dtype=np.int32)
         rows = Rows(times, ids, np.array([v for _, _, v in readings]), zeros + 100, zeros)
         await self.writer.partitions.ensure(self.writer.connection, times)
-        await self.writer.catalogue.erased.follow(self.writer.connection)
+        await self.writer.catalogue.rules.follow(self.writer.connection)
         async with transaction(self.writer.connection):
-            await copy_rows(self.writer.connection, [rows], self.writer.catalogue.erased.number)
+            await copy_rows(self.writer.connection, [rows], self.writer.catalogue.rules.number)
         for n, at, value in readings:
             self.readings[n].append((at, value))
 

@@ -18,8 +18,8 @@ from ingest_server.screening import AcceptedTime
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.erasure.erasing import Scope
 from ingest_server.storage.line import liveness
-from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import Entry, Rejection, write_group
+from ingest_server.storage.line.rules import RulesChanged
 from ingest_server.storage.quarantine import entries
 from ingest_server.storage.quarantine.entries import Filter
 from ingest_server.storage.queries import fleet

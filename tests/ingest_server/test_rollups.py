@@ -18,10 +18,10 @@ from ingest_server.storage.connection import Connection, connect, transaction
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.keeping.rollups import refresh, refresh_all, refreshes
-from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import copy_rows
 from ingest_server.storage.line.rollup_log import COPY_LOG, log_bytes
 from ingest_server.storage.line.rows import HEADER, TRAILER, Rows
+from ingest_server.storage.line.rules import RulesChanged
 from ingest_server.storage.line.writer import Writer
 from ingest_server.storage.registry import places
 from tests.ingest_server.line import open_writer
@@ -106,7 +106,7 @@ class Center:
         await places.set_time_zone(writer.connection, site, time_zone)
         flavour = await recorded(writer.connection)
         assert flavour is not None
-        return cls(writer, site, moment, table.ids.tolist(), flavour, writer.catalogue.erased.number)
+        return cls(writer, site, moment, table.ids.tolist(), flavour, writer.catalogue.rules.number)
 
     def at(self, seconds: int) -> datetime:
         return self.moment + timedelta(seconds=seconds)
@@ -129,8 +129,8 @@ class Center:
                 async with transaction(connection):
                     await copy_rows(connection, [rows], self.rules)
             except RulesChanged:
-                await self.writer.catalogue.erased.follow(connection)
-                self.rules = self.writer.catalogue.erased.number
+                await self.writer.catalogue.rules.follow(connection)
+                self.rules = self.writer.catalogue.rules.number
             else:
                 return
 

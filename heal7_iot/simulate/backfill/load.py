@@ -25,10 +25,10 @@ from ingest_server.app import describe_from
 from ingest_server.storage.connection import connect
 from ingest_server.storage.keeping.rollups import refreshes
 from ingest_server.storage.line.catalogue import Catalogue, CatalogueLimits
-from ingest_server.storage.line.erased import RulesChanged
 from ingest_server.storage.line.group import Entry, write_group
 from ingest_server.storage.line.quarantine_bound import QuarantineBound
 from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.rules import RulesChanged
 from ingest_server.storage.line.writer import Writer, partitions_of
 from ingest_server.storage.queries import history
 from ingest_server.storage.registry import places
@@ -79,7 +79,7 @@ class Loader:
             writer = Writer(connection, catalogue, await partitions_of(connection))
             await _require_room(writer, plan)
             # As of then: to register series follows the rules, and screens nothing.
-            rules = catalogue.erased.number
+            rules = catalogue.rules.number
             zone = await _zone(writer, plan.site, time_zone)
             gateway_ids, series_ids = await _register(writer, plan)
             yield cls(writer, plan, Course(plan, series_ids, zone), gateway_ids, rules)
@@ -122,7 +122,7 @@ class Loader:
                 done = await write_group(self._writer.connection, self._writer.partitions, entries, QuarantineBound())
             except RulesChanged:
                 await _require_no_erasure(self._writer, self._plan)
-                self._rules = self._writer.catalogue.erased.number
+                self._rules = self._writer.catalogue.rules.number
                 entries = [replace(entry, rules=self._rules) for entry in entries]
             else:
                 return Step(done.committed, 0, time.perf_counter() - began_s, made_s)
@@ -160,8 +160,8 @@ async def _require_room(writer: Writer, plan: Backfill) -> None:
 
 
 async def _require_no_erasure(writer: Writer, plan: Backfill) -> None:
-    erased = writer.catalogue.erased
-    await erased.follow(writer.connection)
+    erased = writer.catalogue.rules.erased
+    await writer.catalogue.rules.follow(writer.connection)
     for sensor in plan.all_sensors():
         if any(from_us < plan.to_us and plan.from_us < to_us for from_us, to_us in erased.of(plan.site, sensor.device)):
             raise CannotSimulate(f"--site {plan.site}: an erasure forbids readings of that time: name another site")

@@ -174,8 +174,8 @@ class _Dump:
             # Messages are rows, the first with the header in front; after the last comes a trailer. Rows one by one
             # are libpq's way: this loop is the one that the house rules forbid, and has no other form.
             for block, messages in _blocks(copy):
-                if is_readings and (rows := self._seen.rows_in(block, first=first)):
-                    least, greatest = self._seen.take(block, rows, first=first)
+                if is_readings and (span := self._seen.take(block, first=first)) is not None:
+                    least, greatest = span
                     begins_us = least if begins_us is None else min(begins_us, least)
                     ends_us = greatest if ends_us is None else max(ends_us, greatest)
                 file.write(block)

@@ -27,6 +27,8 @@ KEPT = (
     "raw_horizon",
     "erasures",
     "erased_intervals",
+    "corrections",
+    "correction_revisions",
     "user_behavior_patterns",
     "series_latest",
     "latest_readings",

@@ -12,7 +12,8 @@ from ingest_server.storage.erasure.quarantine import erase_entry
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.keeping.patterns import lock_patterns
 from ingest_server.storage.keeping.rollups import lock_rollups, refreshes
-from ingest_server.storage.line.erased import ERASURE_LOCK, Erased
+from ingest_server.storage.line.erased import Erased
+from ingest_server.storage.line.rules import hold_rules
 from ingest_server.storage.registry.places import NoSuchThing
 
 _CARRYING_OUT = 0x48454107 << 32
@@ -108,8 +109,7 @@ async def survey(connection: Connection, scope: Scope) -> list[Affected]:
 async def request(connection: Connection, scope: Scope, *, reason: str, by: str) -> tuple[UUID, int]:
     """Brings an erasure into force: from now on nothing that it names is written. Its id; its intervals, in number."""
     async with transaction(connection):
-        # Alone: whoever is writing has committed, and whoever writes next sees the rule.
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ERASURE_LOCK,))
+        await hold_rules(connection)
         cursor = await connection.execute(
             "INSERT INTO iot_service.erasures (requested_by, reason, scope) VALUES (%s, %s, %s) RETURNING erasure_id",
             (by, reason, str(scope)),
@@ -187,7 +187,7 @@ async def _count(connection: Connection, erasure_id: UUID, removed: int) -> None
 async def _erase_quarantined(connection: Connection, erasure_id: UUID) -> None:
     """Each entry in a transaction of its own: gateways that quarantine meanwhile do not wait."""
     erased = Erased()
-    await erased.follow(connection)
+    await erased.read(connection)
     with translated():
         cursor = await connection.execute(sql("erasure/quarantined_of_erasure"), {"erasure_id": erasure_id})
         entries = [row[0] for row in await cursor.fetchall()]
@@ -272,7 +272,7 @@ async def intervals(connection: Connection, erasure_id: UUID) -> list[Interval]:
 async def enforce(connection: Connection, erasure: Erasure, rules: Sequence[Interval]) -> bool:
     """Brings an erasure of another database, or of before a restore, into force here. False: it is in force."""
     async with transaction(connection):
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ERASURE_LOCK,))
+        await hold_rules(connection)
         cursor = await connection.execute(
             "INSERT INTO iot_service.erasures (erasure_id, requested_at, requested_by, reason, scope)"
             " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (erasure_id) DO NOTHING",

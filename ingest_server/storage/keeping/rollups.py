@@ -5,7 +5,7 @@ statement: whatever an entry tells of is visible by then, and what is committed 
 are these entries deleted, in the same transaction: whoever reads sees all of it or nothing.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from ingest_server.storage.connection import Connection, session_lock, sql, transaction, translated
@@ -99,6 +99,25 @@ async def refreshes(connection: Connection) -> AsyncIterator[int]:
 async def refresh_all(connection: Connection) -> int:
     """`refreshes`; how many entries in all."""
     return sum([entries async for entries in refreshes(connection)])
+
+
+async def follow_now(connection: Connection, spans: Mapping[int, tuple[int, int]]) -> None:
+    """Computes rollups of readings that the caller's transaction has changed, within it; it has locked the rollups.
+
+    spans: by series, first and last time of what changed, Unix µs. On TimescaleDB, whose aggregates can be refreshed in
+    no transaction, this enters the log; each of them follows whole, by the day.
+    """
+    timescaledb = await recorded(connection) is Flavour.TIMESCALEDB
+    if not timescaledb:
+        await connection.execute(_PLAN)
+        await connection.execute(sql("keeping/rollups_dirty_table"))
+    ids = list(spans)
+    await connection.execute(
+        sql("keeping/rollups_enter" if timescaledb else "keeping/rollups_mark_spans"),
+        {"series_ids": ids, "first_us": [spans[n][0] for n in ids], "last_us": [spans[n][1] for n in ids]},
+    )
+    for step in () if timescaledb else _NATIVE_STEPS:
+        await connection.execute(step)
 
 
 async def backlog(connection: Connection) -> int:

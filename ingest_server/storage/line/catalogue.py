@@ -16,8 +16,10 @@ from gateway.link.wire import decode_series
 from ingest_server.decoder import Int32s
 from ingest_server.errors import BatchRejected, OtherLedger, StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.line.erased import Erased, Interval
+from ingest_server.storage.line.corrected import MissingRevision, Piece
+from ingest_server.storage.line.erased import Interval
 from ingest_server.storage.line.ledger import LedgerMark, ledger_mark
+from ingest_server.storage.line.rules import Rules, RulesChanged
 
 REFUSED = -1
 """Stands in a table of ids for a series whose readings go to quarantine."""
@@ -59,12 +61,14 @@ class Refusal:
 class Table:
     """A batch's series table: the id of each series, REFUSED where there is a refusal.
 
-    erased: when nothing of a series may be written, where an erasure says so.
+    erased: when nothing of a series may be written, where an erasure says so. corrected: what its values mean instead,
+    where a correction says so.
     """
 
     ids: Int32s
     refusals: dict[int, Refusal]
     erased: dict[int, tuple[Interval, ...]] = field(default_factory=dict)
+    corrected: dict[int, tuple[Piece, ...]] = field(default_factory=dict)
 
 
 Describe = Callable[[str], tuple[str | None, str | None]]
@@ -86,7 +90,7 @@ class Catalogue:
         self._known_until_s = float("-inf")
         self._mark: LedgerMark | None = None
         self._probe: tuple[int, str] | None = None
-        self.erased = Erased()
+        self.rules = Rules()
         """As of the last look for tables."""
 
     async def confirm(self, ledger_id: str) -> None:
@@ -129,7 +133,7 @@ class Catalogue:
         self, wanted: Sequence[tuple[str, bytes]], now_s: float
     ) -> dict[tuple[str, bytes], Table | UnusableBatch]:
         """For each (gateway, packed series table): its ids, registered where new; or why it cannot be used."""
-        if await self.erased.follow(self._connection) or now_s >= self._known_until_s:
+        if await self.rules.follow(self._connection) or now_s >= self._known_until_s:
             self.forget_devices()
             self._known_until_s = now_s + _KNOWN_S
         found: dict[tuple[str, bytes], Table | UnusableBatch] = {}
@@ -146,7 +150,7 @@ class Catalogue:
         if unpacked:
             await self._resolve(unpacked, now_s)
             for (gateway, packed), series in unpacked.items():
-                found[gateway, packed] = table = self._table(gateway, series)
+                found[gateway, packed] = table = await self._table(gateway, series)
                 if not table.refusals:
                     self._remember(self._gateways[gateway], packed, table)
         return found
@@ -154,17 +158,23 @@ class Catalogue:
     async def table(self, gateway: str, series: list[Series], now_s: float) -> Table:
         """The ids of series of one gateway, registered where new."""
         await self.gateway_id(gateway)
-        await self.erased.follow(self._connection)
+        await self.rules.follow(self._connection)
         await self._resolve({(gateway, b""): series}, now_s)
-        return self._table(gateway, series)
+        return await self._table(gateway, series)
 
-    def _table(self, gateway: str, series: list[Series]) -> Table:
+    async def _table(self, gateway: str, series: list[Series]) -> Table:
         number = self._gateways[gateway]
+        await self.rules.corrected.learn_revisions(self._connection, _site(gateway), series)
+        try:
+            corrected = self.rules.corrected.of_table(gateway, series)
+        except MissingRevision as error:
+            raise RulesChanged("a correction came into force meanwhile") from error
         ids = np.array([self._series.get((number, s), REFUSED) for s in series], dtype=np.int32)
         return Table(
             ids,
             {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED},
-            self.erased.of_table(gateway, series),
+            self.rules.erased.of_table(gateway, series),
+            corrected,
         )
 
     def _remember(self, number: int, packed: bytes, table: Table) -> None:

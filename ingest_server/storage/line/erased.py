@@ -1,4 +1,4 @@
-"""What may not come back: the intervals of all erasures, as the rules by which arriving readings are screened."""
+"""What may not come back: the intervals of all erasures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,11 +6,7 @@ import numpy as np
 
 from device_drivers.reading import Series
 from ingest_server.decoder import Bools, Columns
-from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, sql, translated
-
-ERASURE_LOCK = 0x48454103
-"""Of the transaction: whoever writes readings shares it, an erasure coming into force has it alone."""
 
 Interval = tuple[int, int]
 """[from, to), Unix µs."""
@@ -18,32 +14,25 @@ Interval = tuple[int, int]
 _EVER = 1 << 62
 
 
-class RulesChanged(StorageError):
-    """An erasure came into force after these readings were screened: screen them again."""
-
-
 class Erased:
-    """The intervals, by device. number: of the last erasure that is known here."""
+    """The intervals, by device."""
 
     def __init__(self) -> None:
-        self.number = 0
         self._intervals: dict[tuple[str, str | None], list[Interval]] = {}
 
-    async def follow(self, connection: Connection) -> bool:
-        """Reads them anew where an erasure has come into force since; whether one has."""
+    def __bool__(self) -> bool:
+        """Whether anything at all is erased."""
+        return bool(self._intervals)
+
+    async def read(self, connection: Connection) -> None:
+        """Learns those that are in force."""
         with translated():
-            cursor = await connection.execute(sql("line/erasures_in_force"))
-            row = await cursor.fetchone()
-            assert row is not None
-            if row[0] == self.number:
-                return False
             cursor = await connection.execute(sql("line/read_erased"))
-            self._intervals = {}
-            for site, device, from_us, to_us in await cursor.fetchall():
-                interval = (-_EVER if from_us is None else from_us, _EVER if to_us is None else to_us)
-                self._intervals.setdefault((site, device), []).append(interval)
-            self.number = row[0]
-        return True
+            rows = await cursor.fetchall()
+        self._intervals = {}
+        for site, device, from_us, to_us in rows:
+            interval = (-_EVER if from_us is None else from_us, _EVER if to_us is None else to_us)
+            self._intervals.setdefault((site, device), []).append(interval)
 
     def of(self, site: str, device: str) -> tuple[Interval, ...]:
         """When nothing of this device may be written."""
@@ -71,17 +60,3 @@ def forbidden(columns: Columns, intervals: Mapping[int, Sequence[Interval]]) -> 
             if from_us <= last_us and to_us > first_us:
                 found |= (columns.series == number) & (times_us >= from_us) & (times_us < to_us)
     return found
-
-
-async def require_rules(connection: Connection, number: int) -> None:
-    """Keeps erasures from coming into force until the caller's transaction ends.
-
-    Raises RulesChanged where others than those up to `number` are in force already.
-    """
-    await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (ERASURE_LOCK,))
-    # A statement of its own: it sees what was committed while the one before waited.
-    cursor = await connection.execute(sql("line/erasures_in_force"))
-    row = await cursor.fetchone()
-    assert row is not None
-    if row[0] != number:
-        raise RulesChanged("an erasure came into force meanwhile")

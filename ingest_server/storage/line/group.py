@@ -16,11 +16,11 @@ from gateway.link.wire import Envelope, Gap
 from ingest_server.errors import StorageError
 from ingest_server.storage.arrays import float8s, int4s, int8s
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.line.erased import require_rules
 from ingest_server.storage.line.partitions import Partitions
 from ingest_server.storage.line.quarantine_bound import Candidate, QuarantineBound, keep
 from ingest_server.storage.line.rollup_log import COPY_LOG, log_bytes
-from ingest_server.storage.line.rows import COPY, Rows
+from ingest_server.storage.line.rows import Rows
+from ingest_server.storage.line.rules import require_rules
 from ingest_server.storage.multirange import from_multirange, to_text
 
 Key = tuple[int, int]
@@ -51,7 +51,7 @@ class Rejection:
 class Entry:
     """One batch as it shall be settled: its rows, its gaps, and what of it is quarantined.
 
-    rules: number of the last erasure that its readings were screened by.
+    rules: number of the rules that its readings were screened by.
     """
 
     gateway_id: int
@@ -158,12 +158,13 @@ async def write_group(
 async def copy_rows(connection: Connection, batches: Sequence[Rows], rules: int) -> None:
     """Writes rows, what they change of the rollups, and the latest of each series, within the caller's transaction.
 
-    rules: number of the last erasure that the rows were screened by. Raises RulesChanged.
+    rules: number of the rules that the rows were screened by. Raises RulesChanged.
     """
     await require_rules(connection, rules)
     rows = Rows.joined(list(batches)).by_series()
-    async with connection.cursor() as cursor, cursor.copy(COPY) as copy:
-        await copy.write(rows.copy_bytes())
+    for statement, content in rows.copies():
+        async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            await copy.write(content)
     async with connection.cursor() as cursor, cursor.copy(COPY_LOG) as copy:
         await copy.write(log_bytes(rows, batches))
     latest = rows.latest()

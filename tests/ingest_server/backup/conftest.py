@@ -15,8 +15,12 @@ from ingest_server.storage.backup.manifest import MANIFEST, SUMS
 from ingest_server.storage.backup.progress import Progress, Unwatched
 from ingest_server.storage.backup.tables import KEPT
 from ingest_server.storage.connection import connect
+from ingest_server.storage.correction import entries
+from ingest_server.storage.correction.entries import Signed
+from ingest_server.storage.correction.rewriting import carry_out
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.keeping.rollups import refresh_all
+from ingest_server.storage.line.corrected import Calibration
 from ingest_server.storage.registry import places
 from tests.ingest_server.line import (
     DAY,
@@ -58,6 +62,10 @@ async def _live(database: Database) -> None:
         erasure_id, _ = await erasing.request(connection, scope, reason="asked for", by="test")
         await erasing.carry_out(connection, erasure_id)
         await refresh_all(connection)
+        device = await entries.device_id(connection, "seoul-1", "hall-1")
+        calibration = Calibration(0, "temperature", "°C", NOW_US - 20 * DAY, (-0.25, 1.0))
+        number = await entries.calibrate(connection, device, calibration, Signed("test", "a reference"))
+        await carry_out(connection, number)
 
 
 def give_a_history(database: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 
 from ingest_server.storage.connection import Connection, connect
-from ingest_server.storage.line.rows import COPY, Rows
+from ingest_server.storage.line.rows import Rows
 from tests.peers.postgres import Database
 from tests.peers.timescaledb.server import emptied
 
@@ -52,15 +52,23 @@ async def write(connection: Connection, rows: Rows, seq: int) -> None:
     """Readings and their ledger row in one transaction, as the writer does."""
     async with connection.transaction():
         async with connection.cursor() as cursor:
-            async with cursor.copy(COPY) as copy:
-                await copy.write(rows.copy_bytes())
+            ((statement, content),) = rows.copies()
+            async with cursor.copy(statement.encode()) as copy:
+                await copy.write(content)
             assert cursor.rowcount == len(rows)
         await connection.execute("INSERT INTO iot_service.ledger VALUES (%s, %s, %s)", (1, seq, len(rows)))
 
 
+async def write_nonsense(connection: Connection) -> None:
+    ((statement, _),) = readings(10, days=1).copies()
+    async with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        await copy.write(b"no header of a binary COPY")
+
+
 async def give_up(connection: Connection) -> None:
-    async with connection.transaction(), connection.cursor() as cursor, cursor.copy(COPY) as copy:
-        await copy.write(readings(10, days=1).copy_bytes())
+    ((statement, content),) = readings(10, days=1).copies()
+    async with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        await copy.write(content)
         raise ValueError("gave up")
 
 
@@ -90,8 +98,7 @@ async def test_a_copy_that_fails_takes_the_transaction_with_it(hypertable: Datab
         with pytest.raises(errors.UniqueViolation):
             await write(connection, readings(10, days=1), seq=1)
         with pytest.raises(errors.BadCopyFileFormat):
-            async with connection.transaction(), connection.cursor() as cursor, cursor.copy(COPY) as copy:
-                await copy.write(b"no header of a binary COPY")
+            await write_nonsense(connection)
         with pytest.raises(ValueError, match="gave up"):
             await give_up(connection)
         # The connection is as good as before.

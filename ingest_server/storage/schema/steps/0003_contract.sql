@@ -33,15 +33,22 @@ CREATE TABLE iot_service.device_successions (
     CHECK (device_id <> predecessor_id)
 );
 
--- What firmware profiles state of their channels. Whoever writes readings brings it up to date.
+-- What firmware profiles state of their channels. Whoever writes readings brings it up to date. What a profile made of a
+-- device's number stays known after its next revision has taken its place: from there a reading can be computed back.
 CREATE TABLE iot_service.profile_channels (
     profile  text NOT NULL,
     channel  text NOT NULL,
     accuracy text,
     minimum  double precision,
     maximum  double precision,
+    quantity text,
+    unit     text,
+    scale    double precision,
+    "offset" double precision,
+    source   text,
     PRIMARY KEY (profile, channel)
 );
+COMMENT ON COLUMN iot_service.profile_channels.source IS 'where the number comes from: the kind of driver, and the register where it has one';
 
 -- Whoever changes readings of [from_at, to_at) says so here, in the same transaction; the next refresh of the rollups
 -- takes the entry out. Only ever appended to: two writers never wait for each other.
@@ -121,6 +128,53 @@ CREATE TABLE iot_service.erased_intervals (
 );
 CREATE INDEX erased_intervals_erasure ON iot_service.erased_intervals (erasure_id);
 COMMENT ON COLUMN iot_service.erased_intervals.device IS 'null: every device of the site';
+
+-- What readings of a device mean instead of what arrived: rules for whatever is stored and whatever arrives later. Only
+-- ever added to: a withdrawal is an entry of its own.
+CREATE TABLE iot_service.corrections (
+    number       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    device_id    integer NOT NULL REFERENCES iot_service.iot_devices,
+    kind         text NOT NULL,
+    from_at      timestamptz NOT NULL,
+    to_at        timestamptz NOT NULL DEFAULT 'infinity',
+    channel      text,
+    unit         text,
+    coefficients double precision[],
+    was_profile  text,
+    profile      text,
+    channels     jsonb,
+    withdraws    bigint UNIQUE REFERENCES iot_service.corrections,
+    made_at      timestamptz NOT NULL DEFAULT now(),
+    made_by      text NOT NULL,
+    reason       text NOT NULL,
+    readings     bigint NOT NULL DEFAULT 0,
+    done_at      timestamptz,
+    CHECK (from_at < to_at),
+    CHECK (CASE kind WHEN 'calibration' THEN num_nulls(channel, unit, coefficients) = 0
+                     WHEN 'decoder' THEN num_nulls(was_profile, profile, channels) = 0
+                     WHEN 'withdrawal' THEN withdraws IS NOT NULL ELSE false END)
+);
+CREATE INDEX corrections_device ON iot_service.corrections (device_id, number);
+COMMENT ON COLUMN iot_service.corrections.coefficients IS 'of a polynomial in the value as decoded, the constant first';
+COMMENT ON COLUMN iot_service.corrections.channels IS 'by channel: unit, and scale and offset of both profiles';
+COMMENT ON COLUMN iot_service.corrections.readings IS 'rows that were written anew';
+COMMENT ON COLUMN iot_service.corrections.done_at IS 'null: in force, and stored readings do not all follow it yet';
+
+-- What sensor_readings.revision stands for: the device's rules up to a number, and whose profile had given the value that
+-- arrived its meaning. Empty: that is not known.
+CREATE TABLE iot_service.correction_revisions (
+    device_id integer NOT NULL REFERENCES iot_service.iot_devices,
+    revision  smallint NOT NULL CHECK (revision > 0),
+    number    bigint NOT NULL REFERENCES iot_service.corrections,
+    profile   text NOT NULL,
+    PRIMARY KEY (device_id, revision),
+    UNIQUE (device_id, number, profile)
+);
+
+-- With 7 columns beside it a null costs no room: a row's bitmap of nulls has 8 bits before it grows.
+ALTER TABLE iot_service.sensor_readings ADD COLUMN raw_value double precision;
+COMMENT ON COLUMN iot_service.sensor_readings.raw_value IS 'the value that arrived; null: it is `value`';
+COMMENT ON COLUMN iot_service.sensor_readings.revision IS 'which rules it follows (correction_revisions); 0: as it arrived';
 
 -- How people use a zone, by day and part of the day: anonymous. The platform's users are named only where it has any.
 DO $$

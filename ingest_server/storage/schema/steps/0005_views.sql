@@ -113,7 +113,8 @@ SELECT s.device_id, s.quantity AS reading_type, r.value, s.unit,
        r.reliability / 100.0::double precision AS reliability_score,
        iot_service.ambient_conditions(s.device_id, s.quantity, r.recorded_at) AS ambient_conditions,
        iot_service.user_presence(s.device_id, r.recorded_at) AS user_presence,
-       r.recorded_at, r.created_at, s.channel, r.series_id, r.causes, r.revision
+       r.recorded_at, r.created_at, s.channel, r.series_id, r.causes, r.revision,
+       r.raw_value
   FROM iot_service.sensor_readings r
   JOIN iot_service.series s USING (series_id);
 COMMENT ON VIEW iot_service.readings IS 'select the columns that you need: accuracy, ambient_conditions and user_presence look elsewhere for each row';
@@ -121,7 +122,8 @@ COMMENT ON VIEW iot_service.readings IS 'select the columns that you need: accur
 -- A device's history, its predecessors' with it; member_id is the device that measured.
 CREATE VIEW iot_service.device_history AS
 SELECT l.device_id, l.member_id, s.quantity AS reading_type, r.value, s.unit,
-       r.reliability / 100.0::double precision AS reliability_score, r.recorded_at, s.channel, r.series_id, r.causes
+       r.reliability / 100.0::double precision AS reliability_score, r.recorded_at, s.channel, r.series_id, r.causes,
+       r.raw_value, r.revision
   FROM iot_service.device_lineage l
   JOIN iot_service.series s ON s.device_id = l.member_id
   JOIN iot_service.sensor_readings r
@@ -130,7 +132,8 @@ SELECT l.device_id, l.member_id, s.quantity AS reading_type, r.value, s.unit,
 -- A zone's history: of each device, as long as it was there.
 CREATE VIEW iot_service.zone_history AS
 SELECT p.location_id, p.site, p.zone, p.position, s.device_id, s.quantity AS reading_type, r.value, s.unit,
-       r.reliability / 100.0::double precision AS reliability_score, r.recorded_at, s.channel, r.series_id, r.causes
+       r.reliability / 100.0::double precision AS reliability_score, r.recorded_at, s.channel, r.series_id, r.causes,
+       r.raw_value, r.revision
   FROM iot_service.device_locations p
   JOIN iot_service.series s USING (device_id)
   JOIN iot_service.sensor_readings r
@@ -154,3 +157,20 @@ SELECT s.device_id, d.reading_date, s.quantity AS reading_type, d.total / d.read
        d.minimum AS min_value, d.maximum AS max_value, d.readings AS reading_count, s.channel, s.unit, d.series_id
   FROM iot_service.rollup_site_day d
   JOIN iot_service.series s USING (series_id);
+
+-- Which rules a reading follows, by their number in `corrections`: null where none of a kind does. As of when its value was
+-- computed: a rule that came later, and does not touch it, changes nothing.
+CREATE VIEW iot_service.reading_corrections AS
+SELECT s.device_id, r.series_id, r.recorded_at, r.value, r.raw_value, r.revision, v.profile AS decoded_by,
+       (SELECT max(c.number) FROM iot_service.corrections c
+         WHERE c.device_id = s.device_id AND c.kind = 'decoder' AND c.was_profile = v.profile AND c.number <= v.number
+           AND c.from_at <= r.recorded_at AND r.recorded_at < c.to_at AND c.channels ? s.channel
+           AND NOT EXISTS (SELECT FROM iot_service.corrections w WHERE w.withdraws = c.number AND w.number <= v.number)) AS decoder,
+       (SELECT c.number FROM iot_service.corrections c
+         WHERE c.device_id = s.device_id AND c.kind = 'calibration' AND c.channel = s.channel AND c.unit = s.unit
+           AND c.number <= v.number AND c.from_at <= r.recorded_at
+           AND NOT EXISTS (SELECT FROM iot_service.corrections w WHERE w.withdraws = c.number AND w.number <= v.number)
+         ORDER BY c.from_at DESC, c.number DESC LIMIT 1) AS calibration
+  FROM iot_service.sensor_readings r
+  JOIN iot_service.series s USING (series_id)
+  JOIN iot_service.correction_revisions v ON v.device_id = s.device_id AND v.revision = r.revision;

@@ -12,7 +12,8 @@ BEGIN
         GRANT USAGE ON SCHEMA iot_service TO iot_ingest;
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_ingest;
         EXECUTE format('GRANT SELECT ON %s TO iot_ingest', readable);
-        GRANT INSERT ON iot_service.sensor_readings, iot_service.series, iot_service.series_profiles TO iot_ingest;
+        GRANT INSERT ON iot_service.sensor_readings, iot_service.series, iot_service.series_profiles,
+            iot_service.correction_revisions TO iot_ingest;
         GRANT INSERT, UPDATE ON iot_service.gateways, iot_service.iot_devices, iot_service.series_latest,
             iot_service.ledger_archive, iot_service.data_gaps TO iot_ingest;
         GRANT INSERT, UPDATE, DELETE ON iot_service.gateway_instances, iot_service.ledger, iot_service.quarantine,

@@ -1,0 +1,1 @@
+"""Corrections of what readings mean: standing rules, which stored readings follow, too."""

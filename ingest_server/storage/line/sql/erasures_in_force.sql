@@ -1,1 +1,0 @@
-SELECT COALESCE(max(number), 0) FROM iot_service.erasures
