@@ -46,6 +46,15 @@ COMMANDS = {
     "sites": Command("ingest_server.commands.places", "sites", "ingest", "Sites and their time zones: list, set."),
     "zones": Command("ingest_server.commands.places", "zones", "ingest", "Zones of sites: list."),
     "erase": Command("ingest_server.commands.erase", "app", "ingest", "Erase readings: run, list, resume, enforce."),
+    "calibrations": Command(
+        "ingest_server.commands.calibrations", "app", "ingest", "Calibrate channels, with dates: add, list, remove."
+    ),
+    "redecode": Command(
+        "ingest_server.commands.redecode", "redecode", "ingest", "Correct what a wrong firmware profile has decoded."
+    ),
+    "corrections": Command(
+        "ingest_server.commands.corrections", "app", "ingest", "Calibrations and decoders: list, withdraw, resume."
+    ),
     "audit": Command("ingest_server.commands.books", "audit", "ingest", "Account for every reading; exit 1 if not."),
     "quarantine": Command(
         "ingest_server.commands.quarantine",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_rows
+from ingest_server.commands.device_argument import split
 from ingest_server.commands.moments import clock_of, parsed, past, shown
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.queries import fleet
@@ -40,7 +41,7 @@ def place(
 
     Example: heal7-iot devices place seoul-1/hall-air hall --position 'north wall' --from 2026-11-02T09:30
     """
-    site, name = _split(device)
+    site, name = split(device)
     if away and (zone is not None or position is not None):
         refuse("--away says that it is in no zone: leave ZONE and --position out")
     if not away and not (zone or "").strip():
@@ -73,7 +74,7 @@ def replace(
 
     Example: heal7-iot devices replace seoul-1/hall-air hall-air-2 --at 2026-11-02T09:30
     """
-    site, old = _split(device)
+    site, old = split(device)
     new = new.removeprefix(f"{site}/")
     moment_of = parsed("--at", at)
 
@@ -85,10 +86,3 @@ def replace(
 
     moment = on_database(dsn, work)
     typer.echo(f"{site}/{new} goes on with the history of {device} since {moment}")
-
-
-def _split(device: str) -> tuple[str, str]:
-    site, slash, name = device.partition("/")
-    if not (site and slash and name):
-        refuse(f"{device!r} names no device: write SITE/DEVICE, as `heal7-iot devices list` shows them")
-    return site, name

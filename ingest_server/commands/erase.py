@@ -1,9 +1,6 @@
 """`heal7-iot erase`: readings removed on request, so that no spool and no replay brings them back."""
 
-import getpass
 import os
-import socket
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ingest_server.commands.consent import confirm, who
 from ingest_server.commands.database_option import (
-    EXIT_FAILED,
     EXIT_NOT_WRITTEN,
     AsJson,
     Dsn,
@@ -101,10 +98,10 @@ def run_erasure(
         typer.echo(f"to be erased: {scope.told(clock)}")
         show_table("what is there of it", ["device", "readings", "first", "last"], rows)
     if not yes:
-        _confirm(sum(a.readings for a in affected))
+        confirm(f"Erase {sum(a.readings for a in affected):,} readings for good?", "nothing was erased")
 
     async def work(connection: Connection) -> tuple[UUID, int, _Done]:
-        erasure_id, rules = await erasing.request(connection, scope, reason=reason, by=_who())
+        erasure_id, rules = await erasing.request(connection, scope, reason=reason, by=who())
         unwritten = await _enter(connection, journal)
         done = await _carry_out(connection, [erasure_id], show_progress=not as_json)
         return erasure_id, rules, _Done(1, done, unwritten)
@@ -256,14 +253,6 @@ def _require_writable(journal: Path | None) -> None:
         refuse(f"--journal {error}")
 
 
-def _confirm(readings: int) -> None:
-    if not sys.stdin.isatty():
-        refuse("nothing was erased: nobody can be asked without a terminal; look at it, then say --yes")
-    if not typer.confirm(f"Erase {readings:,} readings for good?", err=True):
-        typer.echo("nothing was erased", err=True)
-        raise typer.Exit(EXIT_FAILED)
-
-
 def _end(done: _Done) -> None:
     if done.unwritten is not None:
         typer.echo(
@@ -271,11 +260,3 @@ def _end(done: _Done) -> None:
             err=True,
         )
         raise typer.Exit(EXIT_NOT_WRITTEN)
-
-
-def _who() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # an account that the system has no name for
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"

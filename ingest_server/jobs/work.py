@@ -13,6 +13,8 @@ from ingest_server.storage.backup.loading import open_backup
 from ingest_server.storage.backup.progress import Unwatched
 from ingest_server.storage.backup.verifying import verify_backup
 from ingest_server.storage.connection import Connection
+from ingest_server.storage.correction import entries
+from ingest_server.storage.correction.rewriting import carry_out
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour
 from ingest_server.storage.keeping import job_runs, months, patterns, statistics, timescaledb
@@ -85,6 +87,12 @@ async def _erasures(_context: Context, connection: Connection) -> str:
     return f"{len(removed)} finished, {sum(removed)} readings removed, {sum(worked_off)} entries of rollups worked off"
 
 
+async def _corrections(_context: Context, connection: Connection) -> str:
+    worked_off: list[int] = []
+    written = [await carry_out(connection, n, None, worked_off.append) for n in await entries.unfinished(connection)]
+    return f"{len(written)} finished, {sum(written)} readings written anew"
+
+
 async def _statistics(context: Context, connection: Connection) -> str:
     await statistics.analyze(connection)
     if context.flavour is Flavour.TIMESCALEDB:
@@ -148,6 +156,7 @@ JOBS = (
     Job("rollups", "averages of minute, hour and day", lambda context: context.config.storage.rollup_every_s, _rollups),
     Job("silence", "gateways that fell silent", lambda _: 30, _silence),
     Job("erasures", "erasures that were cut off", lambda _: 600, _erasures),
+    Job("corrections", "corrections that were cut off", lambda _: 600, _corrections),
     Job("patterns", "how zones are used, of days that changed", lambda _: 600, _patterns),
     Job("archive", "months past keep_months, to the schema archive", lambda _: _DAY_S, _archive),
     Job("retention", "months past archive_months, dropped", lambda _: _DAY_S, _retention),

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest_server.decoder import Float64s, Int32s, Int64s
-from ingest_server.storage.line.corrected import UNKNOWN, DeviceRules, Meant, apply, as_arrived
+from ingest_server.storage.line.corrected import (
+    EVER,
+    UNKNOWN,
+    Calibration,
+    Decoder,
+    DeviceRules,
+    Meant,
+    apply,
+    as_arrived,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,18 @@ class Stored:
 
     def __len__(self) -> int:
         return len(self.times_us)
+
+
+def reached(
+    rule: Calibration | Decoder, series: Sequence[DeviceSeries], rules: DeviceRules
+) -> tuple[tuple[DeviceSeries, ...], int]:
+    """The series of a device that a rule reaches, and until when (Unix µs)."""
+    if isinstance(rule, Decoder):
+        return tuple(s for s in series if (s.channel, s.unit) in rule.channels), rule.to_us
+    named = rule.channel, rule.unit
+    # What a later one covers follows that one, before and after.
+    later = [c.from_us for c in rules.calibrations if (c.channel, c.unit) == named and c.from_us > rule.from_us]
+    return tuple(s for s in series if (s.channel, s.unit) == named), min(later, default=EVER)
 
 
 def computed(rows: Stored, series: Sequence[DeviceSeries], profile_of: Mapping[int, str], rules: DeviceRules) -> Meant:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ingest_server.storage.arrays import float8s, int4s, int8s, received
 from ingest_server.storage.connection import Connection, session_lock, sql, transaction, translated
-from ingest_server.storage.correction.computing import DeviceSeries, Stored, computed
+from ingest_server.storage.correction.computing import DeviceSeries, Stored, computed, reached
 from ingest_server.storage.flavour import Flavour, recorded
 from ingest_server.storage.keeping.rollups import follow_now, lock_rollups, refreshes
-from ingest_server.storage.line.corrected import Corrected, DeviceRules, Meant, affines
+from ingest_server.storage.line.corrected import EVER, Calibration, Corrected, Decoder, DeviceRules, Meant, rule_of
 from ingest_server.storage.line.rows import POSTGRES_EPOCH_US, Corrections, Rows
 
 MOST_READINGS = 20_000_000
@@ -50,6 +50,7 @@ class Reach:
 
     @property
     def span(self) -> dict[str, object]:
+        """As the statements of this package have it."""
         return {
             "series_ids": [s.series_id for s in self.series],
             "from_at": self.from_at,
@@ -97,7 +98,6 @@ async def carry_out(
         reach = await _reach(connection, number)
         if reach is None:
             return 0
-        reach = await _within_horizon(connection, reach)
         days = await _days(connection, reach) if reach.series else []
         total, done = sum(n for _, n in days), 0
         for transactions in _parts(days, most_readings):
@@ -123,44 +123,33 @@ async def _reach(connection: Connection, number: int) -> Reach | None:
         row = await cursor.fetchone()
     if row is None or row[-1]:
         return None
-    _, kind, device, site, name, from_us, to_us, channel, unit, channels, _ = row
-    series = await device_series(connection, device)
-    if kind == "calibration":
-        chosen = tuple(s for s in series if (s.channel, s.unit) == (channel, unit))
-        rules = await rules_of(connection, site, name)
-        # What a later one covers follows that one, before and after.
-        later = [
-            c.from_us for c in rules.calibrations if (c.channel, c.unit) == (channel, unit) and c.from_us > from_us
-        ]
-        to_us = min(later, default=None)
-    else:
-        named = affines(channels)
-        chosen = tuple(s for s in series if (s.channel, s.unit) in named)
-    return Reach(device, site, name, chosen, moment(from_us), None if to_us is None else moment(to_us))
+    device_id, site, device, *columns, _ = row
+    return await reach_of(connection, (device_id, site, device), rule_of(*columns))
 
 
-async def rules_of(connection: Connection, site: str, device: str) -> DeviceRules:
-    """The rules in force of a device that was ever corrected."""
-    corrected = Corrected()
-    await corrected.read(connection)
-    rules = corrected.of(site, device)
-    assert rules is not None
-    return rules
-
-
-async def _within_horizon(connection: Connection, reach: Reach) -> Reach:
+async def reach_of(connection: Connection, device: tuple[int, str, str], rule: Calibration | Decoder) -> Reach:
+    """What a rule of a device (device_id, site, device) reaches of what is in the table of readings."""
+    rules = await rules_of(connection, *device)
+    series, to_us = reached(rule, await device_series(connection, device[0]), rules)
     with translated():
         cursor = await connection.execute(
-            "SELECT GREATEST(begins, %s::timestamptz) FROM iot_service.raw_horizon", (reach.from_at,)
+            "SELECT GREATEST(begins, %s::timestamptz) FROM iot_service.raw_horizon", (_moment(rule.from_us),)
         )
         row = await cursor.fetchone()
     assert row is not None
-    return Reach(reach.device_id, reach.site, reach.device, reach.series, row[0], reach.to_at)
+    return Reach(*device, series, row[0], None if to_us == EVER else _moment(to_us))
+
+
+async def rules_of(connection: Connection, device_id: int, site: str, device: str) -> DeviceRules:
+    """The rules in force of a device."""
+    corrected = Corrected()
+    await corrected.read(connection)
+    return corrected.of(site, device) or DeviceRules(device_id, 0)
 
 
 async def _days(connection: Connection, reach: Reach) -> list[tuple[datetime, int]]:
     """Days (UTC) with readings that do not follow the newest rules yet, and how many."""
-    rules = await rules_of(connection, reach.site, reach.device)
+    rules = await rules_of(connection, reach.device_id, reach.site, reach.device)
     with translated():
         cursor = await connection.execute(
             sql("correction/count_days"), {**reach.span, "current": list(rules.revisions.values())}, prepare=False
@@ -191,7 +180,7 @@ async def _begin(connection: Connection) -> None:
 async def _rewrite(connection: Connection, reach: Reach, chunks: list[list[tuple[datetime, int]]], number: int) -> int:
     """One transaction's work; how many readings."""
     # By the rules of now: where another came since, its own carrying out finds these rows in order.
-    rules = await rules_of(connection, reach.site, reach.device)
+    rules = await rules_of(connection, reach.device_id, reach.site, reach.device)
     behind = await profiles_behind(connection, reach.device_id)
     newest: dict[int, tuple[int, float]] = {}
     spans: dict[int, tuple[int, int]] = {}
@@ -285,6 +274,5 @@ async def _correct_latest(connection: Connection, newest: dict[int, tuple[int, f
     )
 
 
-def moment(unix_us: int) -> datetime:
-    """A time as a rule keeps it."""
+def _moment(unix_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=unix_us)

@@ -19,7 +19,8 @@ from ingest_server.storage.connection import Connection, sql, transaction, trans
 UNKNOWN = ""
 """Stands for the profile of stored readings of which it is not known which profile gave them their meaning."""
 
-_EVER = 1 << 62
+EVER = 1 << 62
+"""Where a rule ends that has no end, Unix µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,13 @@ class DeviceRules:
     decoders: list[Decoder] = field(default_factory=list)
     revisions: dict[str, int] = field(default_factory=dict)
 
+    def add(self, rule: Calibration | Decoder) -> None:
+        """One more that is in force."""
+        if isinstance(rule, Calibration):
+            self.calibrations.append(rule)
+        else:
+            self.decoders.append(rule)
+
     def pieces(self, channel: str, unit: str, profile: str) -> tuple[Piece, ...]:
         """Of one series: where any rule reaches, in order of time. Raises MissingRevision.
 
@@ -110,7 +118,7 @@ class DeviceRules:
         """
         own = [c for c in self.calibrations if (c.channel, c.unit) == (channel, unit)]
         decoders = [d for d in self.decoders if (channel, unit) in d.channels]
-        cuts = sorted({c.from_us for c in own} | {at for d in decoders for at in (d.from_us, d.to_us)} | {_EVER})
+        cuts = sorted({c.from_us for c in own} | {at for d in decoders for at in (d.from_us, d.to_us)} | {EVER})
         found = []
         for from_us, to_us in pairwise(cuts):
             covering = [d for d in decoders if d.from_us <= from_us < d.to_us]
@@ -159,12 +167,8 @@ class Corrected:
             known = dict(zip(profiles, revisions, strict=True))
             self._devices[site, device] = by_id[device_id] = DeviceRules(device_id, number, revisions=known)
         for device_id, number, kind, from_us, to_us, channel, unit, coefficients, was, profile, channels in rules:
-            own = by_id[device_id]
-            if kind == "calibration":
-                own.calibrations.append(Calibration(number, channel, unit, from_us, tuple(coefficients)))
-            else:
-                until_us = _EVER if to_us is None else to_us
-                own.decoders.append(Decoder(number, was, profile, from_us, until_us, affines(channels)))
+            rule = rule_of(number, kind, from_us, to_us, channel, unit, coefficients, was, profile, channels)
+            by_id[device_id].add(rule)
 
     def of(self, site: str, device: str) -> DeviceRules | None:
         """Those of a device that was ever corrected."""
@@ -199,8 +203,26 @@ class Corrected:
         return found
 
 
-def affines(channels: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Affine]:
-    """As the table `corrections` keeps them: {channel: {unit, was: [scale, offset], is: [scale, offset]}}."""
+def rule_of(
+    number: int,
+    kind: str,
+    from_us: int,
+    to_us: int | None,
+    channel: str,
+    unit: str,
+    coefficients: list[float],
+    was: str,
+    profile: str,
+    channels: Mapping[str, Mapping[str, Any]],
+) -> Calibration | Decoder:
+    """A row of the table `corrections`; to_us: None: without end."""
+    if kind == "calibration":
+        return Calibration(number, channel, unit, from_us, tuple(coefficients))
+    return Decoder(number, was, profile, from_us, EVER if to_us is None else to_us, _affines(channels))
+
+
+def _affines(channels: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Affine]:
+    """As the table keeps them: {channel: {unit, was: [scale, offset], is: [scale, offset]}}."""
     found: dict[tuple[str, str], Affine] = {}
     for channel, said in channels.items():
         (was_scale, was_offset), (scale, offset) = said["was"], said["is"]
