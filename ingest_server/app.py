@@ -16,6 +16,7 @@ from ingest_server.jobs.context import Context
 from ingest_server.jobs.schedule import Schedule
 from ingest_server.liveness import Liveness
 from ingest_server.pipeline import Pipeline
+from ingest_server.raw_frames import decode_by
 from ingest_server.receipts import Receipts
 from ingest_server.source import MqttSource
 from ingest_server.storage.flavour import Flavour, choose
@@ -49,14 +50,16 @@ def catalogue_limits(books: BooksOptions) -> CatalogueLimits:
 
 def writer_options(config: IngestConfig, pool: Pool) -> WriterOptions:
     """How this configuration writes."""
-    books = config.books
+    books, profiles = config.books, config.profiles.load()
     return WriterOptions(
         pool,
         catalogue_limits(books),
-        describe_from(config.profiles.load()),
+        describe_from(profiles),
         QuarantineBound(config.quarantine.max_entries, config.quarantine.max_bytes),
         books.new_epochs_per_hour,
         config.storage.timescaledb.direct_compress,
+        decode_by(profiles),
+        config.storage.raw_frames_days > 0,
     )
 
 

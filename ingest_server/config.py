@@ -86,7 +86,8 @@ class StorageOptions(BaseModel):
 
     months_ahead: partitions made before they are needed. keep_months: calendar months before this one whose readings
     stay in the table. archive_months: how much longer they stay in the schema `archive` (TimescaleDB: in their chunks),
-    before they are dropped. rollup_every_s: how far rollups may be behind.
+    before they are dropped. rollup_every_s: how far rollups may be behind. raw_frames_days: for how long frames are
+    kept that gateways send along with decoded readings; 0: not at all.
     """
 
     model_config = _STRICT
@@ -95,6 +96,7 @@ class StorageOptions(BaseModel):
     keep_months: Annotated[int, Field(ge=1, le=1_200)] = 24
     archive_months: Annotated[int, Field(ge=0, le=1_200)] = 12
     rollup_every_s: Annotated[int, Field(ge=1, le=3_600)] = 30
+    raw_frames_days: Annotated[int, Field(ge=0, le=3_650)] = 0
     timescaledb: TimescaleTable = TimescaleTable()
 
 

@@ -9,7 +9,7 @@ from gateway.link.errors import UnusableBatch
 from gateway.link.wire import Batch, Gap, decode_series
 from ingest_server.decoder import Bools, Columns, open_body
 from ingest_server.redaction import redacted
-from ingest_server.screening import AcceptedTime, rejected, screen, span_us
+from ingest_server.screening import AcceptedTime, kept_frames, rejected, screen, span_us
 from ingest_server.source import Delivery
 from ingest_server.storage.line.catalogue import Table
 from ingest_server.storage.line.erased import forbidden
@@ -60,7 +60,11 @@ async def judge(
         elif isinstance(body, UnusableBatch):
             entries.append(_whole(number, o, "unusable", str(body), rules))
         else:
-            entries.append(_data(number, o, body, tables[o.delivery.gateway, body.table], accepted, rules))
+            table = tables[o.delivery.gateway, body.table]
+            entry = _data(number, o, body, table, accepted, rules)
+            if body.frames and entry.rows is not None and isinstance(table, Table):
+                entry = replace(entry, frames=kept_frames(body, table, accepted, everything=writer.keep_frames))
+            entries.append(entry)
     return entries
 
 
@@ -70,7 +74,7 @@ def refused(entry: Entry, detail: str) -> Entry:
     erased = tuple(r for r in entry.rejections if r.reason == ERASED)
     readings = entry.envelope.readings - sum(r.readings for r in erased)
     rejection = Rejection(REFUSED, detail[:_DETAIL], readings, None, span)
-    return replace(entry, rows=None, gaps=(), rejections=(*erased, rejection))
+    return replace(entry, rows=None, gaps=(), rejections=(*erased, rejection), frames=())
 
 
 def is_refused(entry: Entry) -> bool:

@@ -16,6 +16,7 @@ from firmware_profiles.profile import FirmwareProfile
 from firmware_profiles.selection import ProfileSet
 from gateway.link.anchor import Anchor, clock_penalty
 from ingest_server.decoder import Columns, Int32s
+from ingest_server.storage.frames.reading import Decode
 
 Numbers = Mapping[str, float]
 """What a frame says, by channel, in the device's own numbers."""
@@ -68,6 +69,21 @@ def decode_frames(
         list(number),
         np.array(of, np.int32),
     )
+
+
+def decode_by(profiles: ProfileSet) -> Decode:
+    """By what is installed; None for a profile that is not, and for bytes that are no frame of its device."""
+    known = {p.name: p for p in profiles if p.driver in FRAME_CODECS}
+
+    def decode(name: str, frame: bytes) -> Numbers | None:
+        profile = known.get(name)
+        sample = None if profile is None else FRAME_CODECS[profile.driver].read_whole(frame)
+        if profile is None or sample is None:
+            return None
+        channels = profile.channels.values()
+        return {c.name: c.value(sample.values[c.name]) for c in channels if c.name in sample.values}
+
+    return decode
 
 
 def _meanings(firmware: str, frame: bytes, profiles: ProfileSet) -> list[tuple[FirmwareProfile, Numbers]]:

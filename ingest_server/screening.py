@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from gateway.link.wire import decode_series
 from ingest_server.decoder import Bools, Columns, Int64s
+from ingest_server.storage.frames.keeping import FrameBlock
 from ingest_server.storage.line.catalogue import REFUSED, Table
 from ingest_server.storage.line.corrected import meant
 from ingest_server.storage.line.erased import forbidden
@@ -65,6 +67,31 @@ def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows
         return rows, ()
     rejections = tuple(_rejections(columns, table, erased, ids == REFUSED, accepted))
     return (rows.where(good) if good.any() else None), rejections
+
+
+def kept_frames(columns: Columns, table: Table, accepted: AcceptedTime, *, everything: bool) -> tuple[FrameBlock, ...]:
+    """What is kept of the frames that a batch brings: of readings with a profile, that nothing forbids.
+
+    everything: False: only what a decoder that stands will read, whenever its readings are computed again.
+    """
+    carriers = np.fromiter(columns.frames, np.int64, len(columns.frames))
+    series, times_us = columns.series[carriers], columns.times_us[carriers]
+    good = (
+        (table.ids[series] != REFUSED)
+        & (times_us >= accepted.earliest_us)
+        & (times_us <= accepted.latest_us)
+        & ~forbidden(columns, table.erased)[carriers]
+    )
+    decoded = {} if table.corrected is None else table.corrected.decoded
+    named = decode_series(columns.table)
+    blocks: dict[int, list[tuple[int, bytes]]] = {}
+    for n, number, at_us in zip(carriers[good].tolist(), series[good].tolist(), times_us[good].tolist(), strict=True):
+        if named[number].profile and (everything or number in decoded):
+            blocks.setdefault(number, []).append((at_us, columns.frames[n]))
+    return tuple(
+        FrameBlock(int(table.ids[number]), named[number].profile, named[number].firmware, tuple(frames))
+        for number, frames in blocks.items()
+    )
 
 
 def _rejections(

@@ -6,20 +6,24 @@ from typing import Annotated
 
 import typer
 
+from firmware_profiles.selection import ProfileSet
 from ingest_server.commands.consent import confirm, who
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, refuse, show_json
 from ingest_server.commands.device_argument import split
 from ingest_server.commands.following import (
     STATEMENT_TIMEOUT_S,
     UNFINISHED,
+    Profiles,
     archived_before,
     follow,
+    load_profiles,
     polynomial,
     show_affected,
     show_corrections,
     standing,
 )
 from ingest_server.commands.moments import clock_of, parsed, past, shown
+from ingest_server.raw_frames import decode_by
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.correction import entries, survey
 from ingest_server.storage.correction.entries import CALIBRATION, Signed
@@ -56,6 +60,7 @@ def add(
     ] = None,
     unit: Annotated[str | None, typer.Option("--unit", help="Where the channel has had several.")] = None,
     by: By = None,
+    own_profiles: Profiles = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +73,7 @@ def add(
     site, name = split(device)
     wanted = _coefficients(gain, offset, coefficients)
     signed = signed_by(by, why)
-    since = parsed("--valid-from", valid_from)
+    since, profiles = parsed("--valid-from", valid_from), load_profiles(own_profiles)
 
     async def look(
         connection: Connection,
@@ -79,7 +84,7 @@ def add(
         from_at = await past(connection, "--valid-from", site, since)
         assert from_at is not None
         rule = Calibration(0, channel, known, (from_at - _EPOCH) // timedelta(microseconds=1), wanted)
-        affected = await survey.of_new(connection, found, rule)
+        affected = await survey.of_new(connection, found, rule, decode_by(profiles))
         apart = await archived_before(connection, from_at)
         if not as_json:
             typer.echo(f"{device}, {channel}: {polynomial(wanted)} {known}, from {shown(from_at, clock)}")
@@ -96,7 +101,7 @@ def add(
 
     async def work(connection: Connection) -> tuple[int, int]:
         number = await entries.calibrate(connection, found[0], rule, signed)
-        return number, await follow(connection, [number], show_progress=not as_json)
+        return number, await follow(connection, [number], profiles, show_progress=not as_json)
 
     number, readings = on_database(dsn, work, statement_timeout_s=STATEMENT_TIMEOUT_S, interrupted=UNFINISHED)
     if as_json:
@@ -131,6 +136,7 @@ def remove(
     dsn: Dsn,
     why: Why,
     by: By = None,
+    own_profiles: Profiles = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -138,16 +144,18 @@ def remove(
 
     Example: heal7-iot calibrations remove 7 --why 'the reference itself was wrong'
     """
-    withdraw(dsn, number, CALIBRATION, signed_by(by, why), yes=yes, as_json=as_json)
+    withdraw(dsn, number, CALIBRATION, signed_by(by, why), load_profiles(own_profiles), yes=yes, as_json=as_json)
 
 
-def withdraw(dsn: str, number: int, kind: str | None, signed: Signed, *, yes: bool, as_json: bool) -> None:
+def withdraw(
+    dsn: str, number: int, kind: str | None, signed: Signed, profiles: ProfileSet, *, yes: bool, as_json: bool
+) -> None:
     """Shows what would change, asks, and does it."""
 
     async def look(connection: Connection) -> list[survey.Affected]:
         rule = await standing(connection, number, kind)
         device = await entries.device_id(connection, rule.site, rule.device), rule.site, rule.device
-        affected = await survey.of_withdrawal(connection, device, number)
+        affected = await survey.of_withdrawal(connection, device, number, decode_by(profiles))
         if not as_json:
             typer.echo(f"to be withdrawn: {rule.kind} {number} of {rule.site}/{rule.device} ({rule.reason})")
             show_affected(affected, await clock_of(connection, rule.site))
@@ -159,7 +167,7 @@ def withdraw(dsn: str, number: int, kind: str | None, signed: Signed, *, yes: bo
 
     async def work(connection: Connection) -> tuple[int, int]:
         withdrawal = await entries.withdraw(connection, number, signed, kind)
-        return withdrawal, await follow(connection, [withdrawal], show_progress=not as_json)
+        return withdrawal, await follow(connection, [withdrawal], profiles, show_progress=not as_json)
 
     withdrawal, readings = on_database(dsn, work, statement_timeout_s=STATEMENT_TIMEOUT_S, interrupted=UNFINISHED)
     if as_json:

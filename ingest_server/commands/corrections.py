@@ -7,7 +7,14 @@ import typer
 from ingest_server.commands.calibrations import By, Why, Yes, signed_by, withdraw
 from ingest_server.commands.database_option import AsJson, Dsn, on_database, show_json
 from ingest_server.commands.device_argument import split
-from ingest_server.commands.following import STATEMENT_TIMEOUT_S, UNFINISHED, follow, show_corrections
+from ingest_server.commands.following import (
+    STATEMENT_TIMEOUT_S,
+    UNFINISHED,
+    Profiles,
+    follow,
+    load_profiles,
+    show_corrections,
+)
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.correction import entries
 
@@ -40,6 +47,7 @@ def withdraw_correction(
     dsn: Dsn,
     why: Why,
     by: By = None,
+    own_profiles: Profiles = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,19 +55,21 @@ def withdraw_correction(
 
     Example: heal7-iot corrections withdraw 7 --why 'firmware 1.4 was right after all'
     """
-    withdraw(dsn, number, None, signed_by(by, why), yes=yes, as_json=as_json)
+    withdraw(dsn, number, None, signed_by(by, why), load_profiles(own_profiles), yes=yes, as_json=as_json)
 
 
 @app.command()
-def resume(dsn: Dsn, as_json: AsJson = False) -> None:
+def resume(dsn: Dsn, own_profiles: Profiles = None, as_json: AsJson = False) -> None:
     """Finish corrections that were interrupted, now rather than by the server's job.
 
     Example: heal7-iot corrections resume --dsn 'dbname=heal7'
     """
 
+    profiles = load_profiles(own_profiles)
+
     async def work(connection: Connection) -> tuple[int, int]:
         left = await entries.unfinished(connection)
-        return len(left), await follow(connection, left, show_progress=not as_json)
+        return len(left), await follow(connection, left, profiles, show_progress=not as_json)
 
     finished, readings = on_database(dsn, work, statement_timeout_s=STATEMENT_TIMEOUT_S, interrupted=UNFINISHED)
     if as_json:

@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ingest_server.commands.database_option import show_table
+from firmware_profiles.errors import ProfileError
+from firmware_profiles.selection import ProfileSet
+from ingest_server.commands.database_option import refuse, show_table
 from ingest_server.commands.moments import shown
+from ingest_server.raw_frames import decode_by
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.correction import entries
 from ingest_server.storage.correction.entries import Correction
@@ -24,6 +29,25 @@ STATEMENT_TIMEOUT_S = 3_600.0
 UNFINISHED = "what is in force goes on: see `heal7-iot corrections list`; `heal7-iot corrections resume` finishes it"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+Profiles = Annotated[
+    Path | None,
+    typer.Option(
+        "--profiles",
+        metavar="DIRECTORY",
+        help="Firmware profiles beside the package's: the server's `profiles.directory`.",
+        show_default=False,
+    ),
+]
+
+
+def load_profiles(directory: Path | None) -> ProfileSet:
+    """By which raw frames are read; exit 2 where one of them is wrong."""
+    try:
+        return ProfileSet.with_own(directory)
+    except ProfileError as error:
+        refuse(str(error))
 
 
 def show_affected(affected: Sequence[Affected], clock: ZoneInfo) -> None:
@@ -44,11 +68,11 @@ async def archived_before(connection: Connection, from_at: datetime) -> str | No
     return f"readings before {horizon:%Y-%m-%d} have left the table (archive): they and their averages stay as they are"
 
 
-async def follow(connection: Connection, numbers: Sequence[int], *, show_progress: bool) -> int:
+async def follow(connection: Connection, numbers: Sequence[int], profiles: ProfileSet, *, show_progress: bool) -> int:
     """Has stored readings follow these rules; how many were written anew."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    done = 0
+    done, decode = 0, decode_by(profiles)
     with Progress(
         *columns, console=console, transient=True, disable=not (show_progress and console.is_terminal)
     ) as bar:
@@ -58,6 +82,7 @@ async def follow(connection: Connection, numbers: Sequence[int], *, show_progres
             done += await carry_out(
                 connection,
                 number,
+                decode,
                 lambda written, total: bar.update(readings, completed=written, total=total),
                 lambda worked_off: bar.advance(rollups, worked_off),
             )

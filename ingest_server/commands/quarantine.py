@@ -19,6 +19,7 @@ from ingest_server.commands.database_option import EXIT_FAILED, AsJson, Dsn, on_
 from ingest_server.config import BooksOptions, IngestConfig
 from ingest_server.hexdump import hexdump
 from ingest_server.quarantine import Replayed, describe, replay, times_us
+from ingest_server.raw_frames import decode_by
 from ingest_server.screening import AcceptedTime, date
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.line.catalogue import Catalogue
@@ -226,7 +227,8 @@ class _Replay:
     show_progress: bool
 
     async def run(self, connection: Connection) -> list[Replayed]:
-        catalogue = Catalogue(connection, catalogue_limits(self.books), describe_from(self.profiles))
+        profiles = self.profiles
+        catalogue = Catalogue(connection, catalogue_limits(self.books), describe_from(profiles), decode_by(profiles))
         writer = Writer(connection, catalogue, await partitions_of(connection))
         horizon = await raw_horizon(connection)
         horizon_us = 0 if horizon is None else int(horizon.timestamp()) * 1_000_000

@@ -15,13 +15,17 @@ from ingest_server.commands.device_argument import split
 from ingest_server.commands.following import (
     STATEMENT_TIMEOUT_S,
     UNFINISHED,
+    Profiles,
     archived_before,
     follow,
+    load_profiles,
     show_affected,
 )
 from ingest_server.commands.moments import clock_of, parsed, past, shown
+from ingest_server.raw_frames import decode_by
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.correction import decoders, entries, survey
+from ingest_server.storage.frames import keeping
 from ingest_server.storage.line.corrected import EVER, Decoder
 from ingest_server.storage.registry.places import NoSuchThing
 
@@ -37,6 +41,7 @@ class _Plan:
     to_at: datetime | None
     differences: list[decoders.Difference]
     affected: list[survey.Affected]
+    frames: int
     apart: str | None
 
 
@@ -57,6 +62,7 @@ def redecode(
         str | None, typer.Option("--was", help="The profile that was wrong, where there were several.")
     ] = None,
     by: By = None,
+    own_profiles: Profiles = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,6 +75,7 @@ def redecode(
     site, name = split(device)
     signed = signed_by(by, why)
     begins, ends = parsed("--from", since), parsed("--to", until)
+    profiles = load_profiles(own_profiles)
 
     async def look(connection: Connection) -> _Plan:
         clock = await clock_of(connection, site)
@@ -78,22 +85,26 @@ def redecode(
         assert from_at is not None
         if to_at is not None and from_at >= to_at:
             refuse(f"--from {shown(from_at, clock)} is not before --to {shown(to_at, clock)}")
-        rule, differences = await _between(connection, device_id, was, profile, from_at, to_at)
-        affected = await survey.of_new(connection, (device_id, site, name), rule)
-        plan = _Plan(device_id, rule, to_at, differences, affected, await archived_before(connection, from_at))
+        rule, differences = await _between(connection, device_id, profiles, (was, profile), from_at, to_at)
+        affected = await survey.of_new(connection, (device_id, site, name), rule, decode_by(profiles))
+        frames = await keeping.count(connection, device_id, rule.was, from_at, to_at or "infinity")
+        apart = await archived_before(connection, from_at)
+        plan = _Plan(device_id, rule, to_at, differences, affected, frames, apart)
         if not as_json:
             _show(plan, device, clock)
         return plan
 
     plan = on_database(dsn, look, statement_timeout_s=STATEMENT_TIMEOUT_S, interrupted="nothing was changed")
-    if not plan.rule.channels:
-        refuse("nothing was changed: no channel can be computed from the numbers that are stored")
+    if not any(d.computed for d in plan.differences) and not plan.frames:
+        refuse(
+            "nothing was changed: no channel can be computed from its number, and no raw frame was kept of that time"
+        )
     if not yes:
         confirm(f"Write {sum(a.readings for a in plan.affected):,} readings anew?", "nothing was changed")
 
     async def work(connection: Connection) -> tuple[int, int]:
         number = await entries.redecode(connection, plan.device_id, plan.rule, plan.to_at, signed)
-        return number, await follow(connection, [number], show_progress=not as_json)
+        return number, await follow(connection, [number], profiles, show_progress=not as_json)
 
     number, readings = on_database(dsn, work, statement_timeout_s=STATEMENT_TIMEOUT_S, interrupted=UNFINISHED)
     if as_json:
@@ -105,6 +116,7 @@ def redecode(
                 "readings": readings,
                 "channels": plan.differences,
                 "affected": plan.affected,
+                "frames": plan.frames,
                 "apart": plan.apart,
             }
         )
@@ -118,16 +130,16 @@ def redecode(
 async def _between(
     connection: Connection,
     device_id: int,
-    was: str | None,
-    profile: str | None,
+    profiles: ProfileSet,
+    wanted: tuple[str | None, str | None],
     from_at: datetime,
     to_at: datetime | None,
 ) -> tuple[Decoder, list[decoders.Difference]]:
     """Raises NoSuchThing."""
-    profiles = ProfileSet.load()
+    was, profile = wanted
     known = await decoders.profiles_of(connection, device_id)
     if was is None:
-        candidates = [name for name in known if name != profile]
+        candidates = known if known == [profile] else [name for name in known if name != profile]
         if len(candidates) != 1:
             said = ", ".join(known) or "none"
             raise NoSuchThing(
@@ -137,12 +149,10 @@ async def _between(
     elif was not in known:
         raise NoSuchThing(f"--was: {was} decoded nothing of this device, but {', '.join(known) or 'no profile'} did")
     name = profile or _newest_revision(was, profiles)
-    if name == was:
-        raise NoSuchThing(f"--profile: {was} is what decoded them: name what says better, such as its next revision")
     old = await decoders.find_facts(connection, was, profiles)
     new = next((p for p in profiles if p.name == name), None)
     if new is None:
-        raise NoSuchThing(f"--profile: no profile {name} is installed here; its file belongs to this machine, too")
+        raise NoSuchThing(f"--profile: no profile {name} is installed here: name its folder by --profiles")
     from_us = (from_at - _EPOCH) // timedelta(microseconds=1)
     to_us = EVER if to_at is None else (to_at - _EPOCH) // timedelta(microseconds=1)
     return decoders.between(was, old, name, decoders.facts_of(new), from_us, to_us)
@@ -165,6 +175,10 @@ def _show(plan: _Plan, device: str, clock: ZoneInfo) -> None:
     if plan.apart is not None:
         typer.echo(plan.apart)
     show_affected(plan.affected, clock)
+    if plan.frames:
+        typer.echo(
+            f"{plan.frames:,} raw frames of that time are decoded again; the other readings follow by their numbers"
+        )
     presumed = sum(a.presumed for a in plan.affected)
     if presumed:
         typer.echo(

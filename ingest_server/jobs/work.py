@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from ingest_server.errors import StorageUnavailable
 from ingest_server.jobs.context import Context
+from ingest_server.raw_frames import decode_by
 from ingest_server.storage.backup.folder import newest
 from ingest_server.storage.backup.loading import open_backup
 from ingest_server.storage.backup.progress import Unwatched
@@ -17,6 +18,7 @@ from ingest_server.storage.correction import entries
 from ingest_server.storage.correction.rewriting import carry_out
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour
+from ingest_server.storage.frames import keeping
 from ingest_server.storage.keeping import job_runs, months, patterns, statistics, timescaledb
 from ingest_server.storage.keeping.rollups import refresh_all
 from ingest_server.storage.line.ledger import prune_ledger
@@ -87,9 +89,11 @@ async def _erasures(_context: Context, connection: Connection) -> str:
     return f"{len(removed)} finished, {sum(removed)} readings removed, {sum(worked_off)} entries of rollups worked off"
 
 
-async def _corrections(_context: Context, connection: Connection) -> str:
+async def _corrections(context: Context, connection: Connection) -> str:
     worked_off: list[int] = []
-    written = [await carry_out(connection, n, None, worked_off.append) for n in await entries.unfinished(connection)]
+    decode = decode_by(context.config.profiles.load())
+    left = await entries.unfinished(connection)
+    written = [await carry_out(connection, n, decode, None, worked_off.append) for n in left]
     return f"{len(written)} finished, {sum(written)} readings written anew"
 
 
@@ -112,11 +116,12 @@ async def _silence(_context: Context, connection: Connection) -> str:
 
 
 async def _pruning(context: Context, connection: Connection) -> str:
-    entries = await prune_replayed(connection, context.config.quarantine.keep_replayed_days)
+    replayed = await prune_replayed(connection, context.config.quarantine.keep_replayed_days)
     epochs = await prune_ledger(connection, context.config.books.raw_retention_days)
     instances = await prune_instances(connection, _INSTANCES_DAYS)
     runs = await job_runs.prune(connection)
-    return f"{entries} replayed entries, {epochs} epochs, {instances} instances, {runs} runs of jobs"
+    frames = await keeping.prune(connection, context.config.storage.raw_frames_days)
+    return f"{replayed} replayed entries, {epochs} epochs, {instances} instances, {runs} runs of jobs, {frames} frames"
 
 
 async def _backups(context: Context, _connection: Connection) -> str:
@@ -162,7 +167,7 @@ JOBS = (
     Job("retention", "months past archive_months, dropped", lambda _: _DAY_S, _retention),
     Job("backups", "the newest backup, restored and compared", _verify_every_s, _backups),
     Job("statistics", "planner's statistics; TimescaleDB's own failed jobs", lambda _: 6 * _HOUR_S, _statistics),
-    Job("pruning", "replayed quarantine, settled epochs, old runs of jobs", lambda _: _HOUR_S, _pruning),
+    Job("pruning", "replayed quarantine, settled epochs, raw frames, old runs of jobs", lambda _: _HOUR_S, _pruning),
 )
 
 

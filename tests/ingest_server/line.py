@@ -20,6 +20,7 @@ from ingest_server.pipeline import Pipeline
 from ingest_server.receipts import Receipts
 from ingest_server.source import MqttSource
 from ingest_server.storage.connection import Connection, connect
+from ingest_server.storage.frames.reading import Decode, undecoded
 from ingest_server.storage.line.catalogue import CatalogueLimits
 from ingest_server.storage.line.ledger import Books, ledger_id, read_books
 from ingest_server.storage.line.quarantine_bound import QuarantineBound
@@ -110,6 +111,9 @@ def writer_options(
     limits: CatalogueLimits = LIMITS,
     bound: QuarantineBound = BOUND,
     new_epochs_per_hour: int = 1_000,
+    *,
+    decode: Decode = undecoded,
+    keep_frames: bool = False,
 ) -> WriterOptions:
     return WriterOptions(
         Pool(PoolOptions("write", database.dsn, 10, 30.0, 30.0)),
@@ -117,6 +121,8 @@ def writer_options(
         lambda _profile: ("Maker", "Model"),
         bound,
         new_epochs_per_hour,
+        decode=decode,
+        keep_frames=keep_frames,
     )
 
 
@@ -192,6 +198,8 @@ async def running_line(
     group: int = 10_000,
     bound: QuarantineBound = BOUND,
     new_epochs_per_hour: int = 1_000,
+    decode: Decode = undecoded,
+    keep_frames: bool = False,
 ) -> AsyncIterator[Line]:
     """A worker of its own."""
     async with open_writer(database) as writer:
@@ -205,7 +213,7 @@ async def running_line(
 
     pipeline = Pipeline(
         source,
-        writer_options(database, limits, bound, new_epochs_per_hour),
+        writer_options(database, limits, bound, new_epochs_per_hour, decode=decode, keep_frames=keep_frames),
         Receipts(publish, TOPICS, ledger, counters),
         counters,
         group_batches=group,

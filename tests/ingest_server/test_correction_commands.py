@@ -87,7 +87,7 @@ def test_a_wrong_profile_is_corrected(capsys: pytest.CaptureFixture[str], filled
     assert "what nova-sds011/0 decoded means what nova-sds011/1 says, from 2026-11-19T00:00:00+00:00, to" in said.out
     assert "2026-11-19T12:00:00+00:00: 102 → 10.2 µg/m³" in said.out
     assert "nova-sds011/1 has no such channel: it stays as it is" in said.out
-    assert "nova-sds011/0 has no such channel: only raw frames would tell" in said.out
+    assert "nova-sds011/0 has no such channel: there is no reading that could be corrected" in said.out
     assert values(filled) == [103, 102 * 0.1, 101 * 0.1, 100]
     asyncio.run(_settled(filled, DUST))
     assert values(filled) == [103, 102 * 0.1, 55 * 0.1, 101 * 0.1, 100]
@@ -136,7 +136,11 @@ def test_of_two_profiles_the_wrong_one_is_named(capsys: pytest.CaptureFixture[st
         ([*REDECODE, "--from", "2026-11-20", "--profile", "nova/9"], 1, "no profile nova/9 is installed here"),
         ([*REDECODE, "--from", "2026-11-20", "--was", "nova/9"], 1, "nova/9 decoded nothing of this device, but nova-"),
         ([*REDECODE, "--from", "2026-11-20", "--to", "2026-11-19"], 2, "is not before --to"),
-        ([*REDECODE, "--from", "2026-11-20", "--profile", "xy-md02/1"], 2, "no channel can be computed"),
+        (
+            [*REDECODE, "--from", "2026-11-20", "--profile", "xy-md02/1"],
+            2,
+            "no channel can be computed from its number, and no raw frame",
+        ),
         ([*ADD, "--valid-from", "2026-11-20", "--gain", "2"], 2, "nobody can be asked without a terminal"),
     ],
 )

@@ -28,6 +28,8 @@ INGEST_CAN = [
     "UPDATE iot_service.erasures SET refused = refused + 1",
     "UPDATE iot_service.ledger SET missing_since = NULL",
     "DELETE FROM iot_service.quarantine",
+    "DELETE FROM iot_service.raw_frames",
+    "SELECT * FROM iot_service.corrections",
     "SELECT * FROM iot_service.readings",
 ]
 INGEST_CANNOT = [
@@ -42,6 +44,9 @@ INGEST_CANNOT = [
     "UPDATE iot_service.series SET unit = 'x'",
     "UPDATE iot_service.ledger_identity SET ledger_id = gen_random_uuid()",
     "DELETE FROM iot_service.erasures",
+    "DELETE FROM iot_service.corrections",
+    "UPDATE iot_service.corrections SET reason = ''",
+    "DELETE FROM iot_service.correction_revisions",
     "UPDATE iot_service.erasures SET reason = ''",
     f"{INTO}.erasures (requested_by, reason, scope) VALUES ('a', 'b', 'c')",
     f"{INTO}.device_placements VALUES (1, now(), NULL, NULL)",
@@ -55,6 +60,7 @@ READER_CAN = [
     for view in (
         *("readings", "latest_readings", "hourly_sensor_averages", "fact_sensor_daily", "user_behavior_patterns"),
         *("iot_devices", "device_history", "zone_history", "books", "data_gaps", "job_runs", "sensor_readings"),
+        *("corrections", "correction_revisions", "reading_corrections"),
     )
 ] + ["SELECT quarantine_id, reason, detail FROM iot_service.quarantine"]
 READER_CANNOT = [
@@ -66,6 +72,8 @@ READER_CANNOT = [
     "SELECT payload FROM iot_service.quarantine",
     "SELECT * FROM iot_service.quarantine",
     "SELECT * FROM iot_service.erasures",
+    "SELECT * FROM iot_service.raw_frames",
+    f"{INTO}.corrections (device_id, kind, from_at, made_by, reason) VALUES (1, 'x', now(), 'a', 'b')",
     "SELECT * FROM iot_service.erased_series",
     "CREATE TABLE iot_service.mine (a integer)",
     f"{INTO}.rollup_log (from_at, to_at, series_ids) VALUES (now(), now(), '{{1}}')",

@@ -29,6 +29,7 @@ KEPT = (
     "erased_intervals",
     "corrections",
     "correction_revisions",
+    "raw_frames",
     "user_behavior_patterns",
     "series_latest",
     "latest_readings",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest_server.decoder import Float64s, Int32s, Int64s
+from ingest_server.storage.frames.reading import Frames
 from ingest_server.storage.line.corrected import (
     EVER,
     UNKNOWN,
@@ -57,10 +58,16 @@ def reached(
     return tuple(s for s in series if (s.channel, s.unit) == named), min(later, default=EVER)
 
 
-def computed(rows: Stored, series: Sequence[DeviceSeries], profile_of: Mapping[int, str], rules: DeviceRules) -> Meant:
-    """What n readings come to. profile_of: the profile behind each revision of the device.
+def computed(
+    rows: Stored,
+    series: Sequence[DeviceSeries],
+    profile_of: Mapping[int, str],
+    rules: DeviceRules,
+    frames: Frames,
+) -> Meant:
+    """What n readings come to. profile_of: the profile behind each revision of the device. frames: kept of their time.
 
-    Where no rule reaches any more, readings are as they arrived, under the newest revision. Raises MissingRevision.
+    Where no rule reaches any more, readings are as they arrived, under the newest revision.
     """
     found = as_arrived(rows.arrived)
     for one in series:
@@ -70,12 +77,12 @@ def computed(rows: Stored, series: Sequence[DeviceSeries], profile_of: Mapping[i
         profiles = _profiles(one, rows.created_us[own], rows.revisions[own], profile_of)
         for profile, chosen in profiles.items():
             members = own[chosen]
-            found.revisions[members] = rules.revisions[profile]
+            found.revisions[members] = rules.revision(profile)
             times_us = rows.times_us[members]
             for piece in rules.pieces(one.channel, one.unit, profile):
                 within = members[(times_us >= piece.from_us) & (times_us < piece.to_us)]
                 if len(within):
-                    apply(piece, within, rows.arrived, found)
+                    apply(piece, within, rows.arrived, rows.times_us, frames, found)
     return found
 
 

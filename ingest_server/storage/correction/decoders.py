@@ -1,7 +1,7 @@
-"""From two firmware profiles to the rule that turns readings of one into readings of the other, by their numbers.
+"""From two firmware profiles to the rule that turns readings of one into readings of the other.
 
 A profile makes `raw × scale + offset` of a device's number, channel by channel. So from a value the number is known
-again, wherever both profiles take it from the same place; every other difference is told, and changes nothing.
+again, wherever both profiles take it from the same place; elsewhere only a kept raw frame tells.
 """
 
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ async def profiles_of(connection: Connection, device_id: int) -> list[str]:
 
 def between(was: str, old: Facts, name: str, new: Facts, from_us: int, to_us: int) -> tuple[Decoder, list[Difference]]:
     """The rule, and what becomes of each channel. Raises NoSuchThing where it would change what a series measures."""
-    channels: dict[tuple[str, str], Affine] = {}
+    channels: dict[tuple[str, str], Affine | None] = {}
     differences = []
     for channel in sorted({*old, *new}):
         before, after = old.get(channel), new.get(channel)
@@ -84,7 +84,7 @@ def between(was: str, old: Facts, name: str, new: Facts, from_us: int, to_us: in
             known = before or after
             assert known is not None
             why = (
-                f"{was} has no such channel: only raw frames would tell"
+                f"{was} has no such channel: there is no reading that could be corrected"
                 if before is None
                 else f"{name} has no such channel: it stays as it is"
             )
@@ -96,8 +96,14 @@ def between(was: str, old: Facts, name: str, new: Facts, from_us: int, to_us: in
                 f" {after.unit or '1'} by {name}: that is another series, which a correction does not make; give the"
                 " channel of the new profile a name of its own"
             )
+        if was == name:
+            # Its codec was mended: numbers that came out of the old one tell nothing.
+            channels[channel, before.unit] = None
+            differences.append(Difference(channel, before.unit, False, "only what has a raw frame is decoded again"))
+            continue
         if before.source != after.source:
-            why = "its number is taken from elsewhere: only raw frames would tell"
+            channels[channel, before.unit] = None
+            why = "its number is taken from elsewhere: only what has a raw frame is decoded again"
             differences.append(Difference(channel, before.unit, False, why))
             continue
         channels[channel, before.unit] = Affine(before.scale, before.offset, after.scale, after.offset)

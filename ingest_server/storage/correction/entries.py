@@ -161,9 +161,9 @@ async def _insert(connection: Connection, device: int, signed: Signed, told: Map
     return int(row[0])
 
 
-def _told(channels: Mapping[tuple[str, str], Affine]) -> dict[str, object]:
-    """What `affines` of line.corrected reads."""
+def _told(channels: Mapping[tuple[str, str], Affine | None]) -> dict[str, object]:
+    """What line.corrected reads."""
     return {
-        channel: {"unit": unit, "was": [a.was_scale, a.was_offset], "is": [a.scale, a.offset]}
+        channel: {"unit": unit} | ({} if a is None else {"was": [a.was_scale, a.was_offset], "is": [a.scale, a.offset]})
         for (channel, unit), a in channels.items()
     }

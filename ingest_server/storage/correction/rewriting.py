@@ -20,6 +20,8 @@ from ingest_server.storage.arrays import float8s, int4s, int8s, received
 from ingest_server.storage.connection import Connection, session_lock, sql, transaction, translated
 from ingest_server.storage.correction.computing import DeviceSeries, Stored, computed, reached
 from ingest_server.storage.flavour import Flavour, recorded
+from ingest_server.storage.frames import keeping
+from ingest_server.storage.frames.reading import NO_FRAMES, Decode, Frames
 from ingest_server.storage.keeping.rollups import follow_now, lock_rollups, refreshes
 from ingest_server.storage.line.corrected import EVER, Calibration, Corrected, Decoder, DeviceRules, Meant, rule_of
 from ingest_server.storage.line.rows import POSTGRES_EPOCH_US, Corrections, Rows
@@ -80,6 +82,7 @@ async def profiles_behind(connection: Connection, device_id: int) -> dict[int, s
 async def carry_out(
     connection: Connection,
     number: int,
+    decode: Decode,
     rewritten: Callable[[int, int], None] | None = None,
     refreshed: Callable[[int], None] | None = None,
     *,
@@ -88,7 +91,8 @@ async def carry_out(
 ) -> int:
     """Has stored readings follow a correction that is in force; how many were written anew. 0 where it is done already.
 
-    rewritten: hears how many readings follow, and how many there are in all. refreshed: as in erasing.carry_out.
+    decode: how raw frames are read. rewritten: hears how many readings follow, and how many there are in all.
+    refreshed: as in erasing.carry_out.
     """
     reach = await _reach(connection, number)
     if reach is None:
@@ -104,7 +108,7 @@ async def carry_out(
             async with transaction(connection):
                 await _begin(connection)
                 chunks = list(_parts(transactions, chunk_readings))
-                done += await _rewrite(connection, reach, chunks, number)
+                done += await _rewrite(connection, reach, chunks, number, decode)
             if rewritten is not None:
                 rewritten(done, total)
         # Before it counts as done: on TimescaleDB averages follow by the log alone.
@@ -138,6 +142,15 @@ async def reach_of(connection: Connection, device: tuple[int, str, str], rule: C
         row = await cursor.fetchone()
     assert row is not None
     return Reach(*device, series, row[0], None if to_us == EVER else _moment(to_us))
+
+
+async def frames_in(
+    connection: Connection, device_id: int, rules: DeviceRules, from_at: datetime, to_at: datetime | str, decode: Decode
+) -> Frames:
+    """The kept frames of a device in a span, where a rule reads any."""
+    if not rules.decoders:
+        return NO_FRAMES
+    return Frames(await keeping.read(connection, device_id, from_at, to_at), decode)
 
 
 async def rules_of(connection: Connection, device_id: int, site: str, device: str) -> DeviceRules:
@@ -177,7 +190,9 @@ async def _begin(connection: Connection) -> None:
     await connection.execute("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
 
 
-async def _rewrite(connection: Connection, reach: Reach, chunks: list[list[tuple[datetime, int]]], number: int) -> int:
+async def _rewrite(
+    connection: Connection, reach: Reach, chunks: list[list[tuple[datetime, int]]], number: int, decode: Decode
+) -> int:
     """One transaction's work; how many readings."""
     # By the rules of now: where another came since, its own carrying out finds these rows in order.
     rules = await rules_of(connection, reach.device_id, reach.site, reach.device)
@@ -191,7 +206,8 @@ async def _rewrite(connection: Connection, reach: Reach, chunks: list[list[tuple
         rows = await _take(connection, {**reach.span, "from_at": from_at, "to_at": to_at}, rules)
         if not len(rows):
             continue
-        written = _as_rows(rows, computed(rows, reach.series, behind, rules))
+        frames = await frames_in(connection, reach.device_id, rules, from_at, to_at, decode)
+        written = _as_rows(rows, computed(rows, reach.series, behind, rules, frames))
         await _put(connection, written, rows.created_us)
         done += len(rows)
         for part in _by_series(written):

@@ -10,6 +10,7 @@ from psycopg import sql as composed
 from ingest_server.storage.connection import Connection, session_lock, sql, transaction, translated
 from ingest_server.storage.erasure.quarantine import erase_entry
 from ingest_server.storage.flavour import Flavour, recorded
+from ingest_server.storage.frames import keeping
 from ingest_server.storage.keeping.patterns import lock_patterns
 from ingest_server.storage.keeping.rollups import lock_rollups, refreshes
 from ingest_server.storage.line.erased import Erased
@@ -158,6 +159,7 @@ async def _erase_rows(connection: Connection, erasure_id: UUID) -> int:
         row = await cursor.fetchone()
         if row is not None and row[0]:
             await connection.execute(sql("erasure/restore_latest"), {"series_ids": row[0]})
+    await keeping.erase(connection, erasure_id)
     removed = await _erase_readings(connection, erasure_id)
     async with transaction(connection):
         await _begin_long(connection)

@@ -16,10 +16,11 @@ from gateway.link.wire import decode_series
 from ingest_server.decoder import Int32s
 from ingest_server.errors import BatchRejected, OtherLedger, StorageUnavailable
 from ingest_server.storage.connection import Connection, sql, transaction, translated
-from ingest_server.storage.line.corrected import MissingRevision, Piece
+from ingest_server.storage.frames.reading import Decode, undecoded
+from ingest_server.storage.line.corrected import TableRules
 from ingest_server.storage.line.erased import Interval
 from ingest_server.storage.line.ledger import LedgerMark, ledger_mark
-from ingest_server.storage.line.rules import Rules, RulesChanged
+from ingest_server.storage.line.rules import Rules
 
 REFUSED = -1
 """Stands in a table of ids for a series whose readings go to quarantine."""
@@ -68,7 +69,7 @@ class Table:
     ids: Int32s
     refusals: dict[int, Refusal]
     erased: dict[int, tuple[Interval, ...]] = field(default_factory=dict)
-    corrected: dict[int, tuple[Piece, ...]] = field(default_factory=dict)
+    corrected: TableRules | None = None
 
 
 Describe = Callable[[str], tuple[str | None, str | None]]
@@ -78,7 +79,9 @@ Describe = Callable[[str], tuple[str | None, str | None]]
 class Catalogue:
     """What one connection knows of the names in the database."""
 
-    def __init__(self, connection: Connection, limits: CatalogueLimits, describe: Describe) -> None:
+    def __init__(
+        self, connection: Connection, limits: CatalogueLimits, describe: Describe, decode: Decode = undecoded
+    ) -> None:
         self._connection = connection
         self._limits = limits
         self._describe = describe
@@ -90,7 +93,7 @@ class Catalogue:
         self._known_until_s = float("-inf")
         self._mark: LedgerMark | None = None
         self._probe: tuple[int, str] | None = None
-        self.rules = Rules()
+        self.rules = Rules(decode)
         """As of the last look for tables."""
 
     async def confirm(self, ledger_id: str) -> None:
@@ -164,17 +167,15 @@ class Catalogue:
 
     async def _table(self, gateway: str, series: list[Series]) -> Table:
         number = self._gateways[gateway]
-        await self.rules.corrected.learn_revisions(self._connection, _site(gateway), series)
-        try:
-            corrected = self.rules.corrected.of_table(gateway, series)
-        except MissingRevision as error:
-            raise RulesChanged("a correction came into force meanwhile") from error
+        # Of these alone: a gateway may name others' devices, with profiles of its invention.
+        own = [s for s in series if (number, s) in self._series]
+        await self.rules.corrected.learn_revisions(self._connection, _site(gateway), own)
         ids = np.array([self._series.get((number, s), REFUSED) for s in series], dtype=np.int32)
         return Table(
             ids,
             {n: self._refused[number, s][0] for n, s in enumerate(series) if ids[n] == REFUSED},
             self.rules.erased.of_table(gateway, series),
-            corrected,
+            self.rules.corrected.of_table(gateway, series),
         )
 
     def _remember(self, number: int, packed: bytes, table: Table) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from device_drivers.reading import Series
 from ingest_server.decoder import Columns, Float64s, Int32s, Int64s
 from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.frames.reading import NO_FRAMES, Decode, Frames, undecoded
 
 UNKNOWN = ""
 """Stands for the profile of stored readings of which it is not known which profile gave them their meaning."""
@@ -57,7 +58,7 @@ class Calibration:
 class Decoder:
     """In [from_us, to_us): what the profile `was` had given its meaning means what `profile` says.
 
-    channels: by channel and unit, those that can be computed from the number.
+    channels: by channel and unit, those that the rule reaches; None: only what has a raw frame can be computed.
     """
 
     number: int
@@ -65,32 +66,38 @@ class Decoder:
     profile: str
     from_us: int
     to_us: int
-    channels: Mapping[tuple[str, str], Affine]
+    channels: Mapping[tuple[str, str], Affine | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What becomes of a series' values in [from_us, to_us). decoder, calibration: None: stays as it is.
 
-    profile: that gave the arrived values their meaning. revision: what such a row says of itself.
+    revision: what such a row says of itself.
     """
 
     from_us: int
     to_us: int
-    decoder: Affine | None
+    channel: str
+    unit: str
+    decoder: Decoder | None
     calibration: Calibration | None
-    profile: str
     revision: int
 
-    def of(self, values: Float64s) -> Float64s:
+    def of(self, values: Float64s, times_us: Int64s, frames: Frames) -> Float64s:
         # A polynomial may leave the range of numbers: whoever asked looks for that.
         with np.errstate(all="ignore"):
-            decoded = values if self.decoder is None else self.decoder.of(values)
+            decoded = self._decoded(values, times_us, frames)
             return decoded if self.calibration is None else self.calibration.of(decoded)
 
-
-class MissingRevision(KeyError):
-    """A profile of a device has no revision under the newest rules yet."""
+    def _decoded(self, values: Float64s, times_us: Int64s, frames: Frames) -> Float64s:
+        if self.decoder is None:
+            return values
+        affine = self.decoder.channels[self.channel, self.unit]
+        by_number = values if affine is None else affine.of(values)
+        # What the bytes say goes before what follows from the number.
+        by_frame = frames.values(self.decoder.was, self.decoder.profile, self.channel, times_us)
+        return by_number if by_frame is None else np.where(np.isnan(by_frame), by_number, by_frame)
 
 
 @dataclass(slots=True)
@@ -111,32 +118,35 @@ class DeviceRules:
             self.decoders.append(rule)
 
     def pieces(self, channel: str, unit: str, profile: str) -> tuple[Piece, ...]:
-        """Of one series: where any rule reaches, in order of time. Raises MissingRevision.
+        """Of one series, in order of time, also where no rule reaches: one that comes later asks which profile gave a
+        reading its meaning, and of a device with rules every reading that arrives says so.
 
         profile: UNKNOWN: what is stored in a decoder's interval is taken for the profile's that it names: so whoever
         made the rule has said.
         """
         own = [c for c in self.calibrations if (c.channel, c.unit) == (channel, unit)]
         decoders = [d for d in self.decoders if (channel, unit) in d.channels]
-        cuts = sorted({c.from_us for c in own} | {at for d in decoders for at in (d.from_us, d.to_us)} | {EVER})
+        cuts = sorted(
+            {-EVER} | {c.from_us for c in own} | {at for d in decoders for at in (d.from_us, d.to_us)} | {EVER}
+        )
         found = []
         for from_us, to_us in pairwise(cuts):
             covering = [d for d in decoders if d.from_us <= from_us < d.to_us]
             calibration = max(
                 (c for c in own if c.from_us <= from_us), key=lambda c: (c.from_us, c.number), default=None
             )
-            if not covering and calibration is None:
-                continue
             # Of several the newest: it says what was known last.
             decoder = max(
                 (d for d in covering if profile in (UNKNOWN, d.was)), key=lambda decoder: decoder.number, default=None
             )
             whose = profile if decoder is None else decoder.was
-            if whose not in self.revisions:
-                raise MissingRevision(whose)
-            affine = None if decoder is None else decoder.channels[channel, unit]
-            found.append(Piece(from_us, to_us, affine, calibration, whose, self.revisions[whose]))
+            found.append(Piece(from_us, to_us, channel, unit, decoder, calibration, self.revision(whose)))
         return tuple(found)
+
+    def revision(self, profile: str) -> int:
+        """What a row says of itself whose value this profile gave its meaning."""
+        # UNKNOWN always has one. Another lacks it where its device has too many, and while a rule comes into force.
+        return self.revisions.get(profile, self.revisions[UNKNOWN])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +159,10 @@ class Meant:
 
 
 class Corrected:
-    """The rules, by site and device."""
+    """The rules, by site and device. decode: how raw frames are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Decode = undecoded) -> None:
+        self._decode = decode
         self._devices: dict[tuple[str, str], DeviceRules] = {}
 
     async def read(self, connection: Connection) -> None:
@@ -187,20 +198,40 @@ class Corrected:
             await register_revisions(connection, sorted(wanted))
         await self.read(connection)
 
-    def of_table(self, gateway: str, series: Sequence[Series]) -> dict[int, tuple[Piece, ...]]:
-        """What becomes of a batch's series, by index in its table; those that no rule reaches are absent.
-
-        Raises MissingRevision where `learn_revisions` was not asked before, or was overtaken.
-        """
+    def of_table(self, gateway: str, series: Sequence[Series]) -> "TableRules | None":
+        """What becomes of a batch's series; None where none is of a device with rules."""
         if not self._devices:
-            return {}
+            return None
         site = gateway.split("/", 1)[0]
-        found = {}
+        pieces: dict[int, tuple[Piece, ...]] = {}
+        decoded: dict[int, tuple[str, str]] = {}
         for n, s in enumerate(series):
             rules = self._devices.get((site, s.device))
-            if rules is not None and (pieces := rules.pieces(s.channel, s.unit, s.profile)):
-                found[n] = pieces
-        return found
+            if rules is None:
+                continue
+            pieces[n] = rules.pieces(s.channel, s.unit, s.profile)
+            if any(d.was == s.profile for d in rules.decoders):
+                decoded[n] = s.device, s.profile
+        return TableRules(pieces, decoded, self._decode) if pieces else None
+
+
+@dataclass(frozen=True, slots=True)
+class TableRules:
+    """Those of a batch's series, by index in its table. decoded: (device, profile) of those whose profile a rule names:
+    the frames that their readings carry are read by `decode`."""
+
+    pieces: Mapping[int, tuple[Piece, ...]]
+    decoded: Mapping[int, tuple[str, str]]
+    decode: Decode
+
+    def frames_of(self, columns: Columns) -> dict[str, Frames]:
+        """What a batch carries, by device."""
+        found: dict[str, list[tuple[str, int, bytes]]] = {}
+        for n, frame in columns.frames.items():
+            carrier = self.decoded.get(int(columns.series[n]))
+            if carrier is not None:
+                found.setdefault(carrier[0], []).append((carrier[1], int(columns.times_us[n]), frame))
+        return {device: Frames(parts, self.decode) for device, parts in found.items()}
 
 
 def rule_of(
@@ -221,12 +252,12 @@ def rule_of(
     return Decoder(number, was, profile, from_us, EVER if to_us is None else to_us, _affines(channels))
 
 
-def _affines(channels: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Affine]:
-    """As the table keeps them: {channel: {unit, was: [scale, offset], is: [scale, offset]}}."""
-    found: dict[tuple[str, str], Affine] = {}
+def _affines(channels: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Affine | None]:
+    """As the table keeps them: {channel: {unit, was: [scale, offset], is: [scale, offset]}}, or {unit}: by frame."""
+    found: dict[tuple[str, str], Affine | None] = {}
     for channel, said in channels.items():
-        (was_scale, was_offset), (scale, offset) = said["was"], said["is"]
-        found[channel, str(said["unit"])] = Affine(*map(float, (was_scale, was_offset, scale, offset)))
+        scales = [*said.get("was", ()), *said.get("is", ())]
+        found[channel, str(said["unit"])] = Affine(*map(float, scales)) if scales else None
     return found
 
 
@@ -238,11 +269,12 @@ async def register_revisions(connection: Connection, wanted: Sequence[tuple[int,
     await connection.execute(sql("line/register_revisions"), values)
 
 
-def meant(columns: Columns, pieces: Mapping[int, Sequence[Piece]]) -> Meant | None:
-    """What becomes of a batch's readings (n of each column); None where no rule reaches any of them."""
-    if not pieces or not len(columns.times_us):
+def meant(columns: Columns, rules: TableRules | None) -> Meant | None:
+    """What becomes of a batch's readings (n of each column); None where none is of a device with rules."""
+    if rules is None or not len(columns.times_us):
         return None
     found: Meant | None = None
+    pieces, frames = rules.pieces, rules.frames_of(columns)
     times_us = columns.times_us
     first_us, last_us = int(times_us.min()), int(times_us.max())
     for number in pieces.keys() & set(np.unique(columns.series).tolist()):
@@ -254,7 +286,8 @@ def meant(columns: Columns, pieces: Mapping[int, Sequence[Piece]]) -> Meant | No
                 if len(chosen):
                     if found is None:
                         found = as_arrived(columns.values)
-                    apply(piece, chosen, columns.values, found)
+                    device, _ = rules.decoded.get(number, ("", ""))
+                    apply(piece, chosen, columns.values, times_us, frames.get(device, NO_FRAMES), found)
     return found
 
 
@@ -263,10 +296,10 @@ def as_arrived(values: Float64s) -> Meant:
     return Meant(values.copy(), np.full(len(values), np.nan), np.zeros(len(values), np.int32))
 
 
-def apply(piece: Piece, chosen: Int64s, arrived: Float64s, found: Meant) -> None:
+def apply(piece: Piece, chosen: Int64s, arrived: Float64s, times_us: Int64s, frames: Frames, found: Meant) -> None:
     """Enters what a piece makes of the readings at `chosen`. A value that is no number is left as it arrived."""
     before = arrived[chosen]
-    after = piece.of(before)
+    after = piece.of(before, times_us[chosen], frames)
     after = np.where(np.isfinite(after), after, before)
     found.values[chosen] = after
     found.raw[chosen] = np.where(after == before, np.nan, before)

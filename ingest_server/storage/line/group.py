@@ -16,8 +16,10 @@ from gateway.link.wire import Envelope, Gap
 from ingest_server.errors import StorageError
 from ingest_server.storage.arrays import float8s, int4s, int8s
 from ingest_server.storage.connection import Connection, sql, transaction, translated
+from ingest_server.storage.frames.keeping import FrameBlock, keep
 from ingest_server.storage.line.partitions import Partitions
-from ingest_server.storage.line.quarantine_bound import Candidate, QuarantineBound, keep
+from ingest_server.storage.line.quarantine_bound import Candidate, QuarantineBound
+from ingest_server.storage.line.quarantine_bound import keep as keep_quarantined
 from ingest_server.storage.line.rollup_log import COPY_LOG, log_bytes
 from ingest_server.storage.line.rows import Rows
 from ingest_server.storage.line.rules import require_rules
@@ -51,7 +53,7 @@ class Rejection:
 class Entry:
     """One batch as it shall be settled: its rows, its gaps, and what of it is quarantined.
 
-    rules: number of the rules that its readings were screened by.
+    rules: number of the rules that its readings were screened by. frames: that are kept of what it brought.
     """
 
     gateway_id: int
@@ -61,6 +63,7 @@ class Entry:
     gaps: tuple[Gap, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     rules: int = 0
+    frames: tuple[FrameBlock, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -149,6 +152,8 @@ async def write_group(
         if batches:
             await partitions.prepare(connection)
             await copy_rows(connection, batches, min(rules))
+            if frames := [block for e in entries for block in e.frames]:
+                await keep(connection, frames)
         elif rules:
             # Quarantine keeps nothing either that was screened by older rules.
             await require_rules(connection, min(rules))
@@ -254,7 +259,7 @@ async def _quarantine(
     """Enters what is to be quarantined, as far as there is room; how many readings found none."""
     rejected = [(entry, rejection) for entry in entries for rejection in entry.rejections]
     keepable = [(entry, rejection) for entry, rejection in rejected if rejection.reason != ERASED]
-    kept = await keep(connection, [_candidate(entry, rejection) for entry, rejection in keepable], bound)
+    kept = await keep_quarantined(connection, [_candidate(entry, rejection) for entry, rejection in keepable], bound)
     full: dict[Key, list[tuple[int, Rejection]]] = {}
     for (entry, rejection), entered in zip(keepable, kept, strict=True):
         if entered:

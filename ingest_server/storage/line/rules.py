@@ -5,6 +5,7 @@ A reading is screened by the rules of one number; its transaction commits only w
 
 from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, sql, translated
+from ingest_server.storage.frames.reading import Decode, undecoded
 from ingest_server.storage.line.corrected import Corrected
 from ingest_server.storage.line.erased import Erased
 
@@ -19,10 +20,10 @@ class RulesChanged(StorageError):
 class Rules:
     """Those in force. number: grows with each that comes into force, of whichever kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Decode = undecoded) -> None:
         self.number = 0
         self.erased = Erased()
-        self.corrected = Corrected()
+        self.corrected = Corrected(decode)
 
     async def follow(self, connection: Connection) -> bool:
         """Reads them anew where one has come into force since; whether one has."""

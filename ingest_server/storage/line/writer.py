@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ingest_server.errors import StorageUnavailable
 from ingest_server.storage.connection import Connection
 from ingest_server.storage.flavour import Flavour, recorded
+from ingest_server.storage.frames.reading import Decode, undecoded
 from ingest_server.storage.line.catalogue import Catalogue, CatalogueLimits, Describe
 from ingest_server.storage.line.partitions import HypertableChunks, NativePartitions, Partitions
 from ingest_server.storage.line.quarantine_bound import QuarantineBound
@@ -13,7 +14,7 @@ from ingest_server.storage.pools import Pool
 
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
-    """Where and how a worker writes."""
+    """Where and how a worker writes. decode: how raw frames are read. keep_frames: those that readings bring."""
 
     pool: Pool
     limits: CatalogueLimits
@@ -21,19 +22,22 @@ class WriterOptions:
     quarantine: QuarantineBound
     new_epochs_per_hour: int
     direct_compress: bool = False
+    decode: Decode = undecoded
+    keep_frames: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
     """A live connection with its caches: nothing learned through one connection is believed on the next.
 
-    pool: where it came from; None: from whoever made this, and it is theirs to close.
+    pool: where it came from; None: from whoever made this, and it is theirs to close. keep_frames: as in WriterOptions.
     """
 
     connection: Connection
     catalogue: Catalogue
     partitions: Partitions
     pool: Pool | None = None
+    keep_frames: bool = False
 
     @classmethod
     async def open(cls, options: WriterOptions) -> "Writer":
@@ -44,7 +48,8 @@ class Writer:
         except BaseException:
             await options.pool.close(connection)
             raise
-        return cls(connection, Catalogue(connection, options.limits, options.describe), partitions, options.pool)
+        catalogue = Catalogue(connection, options.limits, options.describe, options.decode)
+        return cls(connection, catalogue, partitions, options.pool, options.keep_frames)
 
     async def close(self) -> None:
         if self.pool is not None:

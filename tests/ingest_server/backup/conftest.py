@@ -19,6 +19,7 @@ from ingest_server.storage.correction import entries
 from ingest_server.storage.correction.entries import Signed
 from ingest_server.storage.correction.rewriting import carry_out
 from ingest_server.storage.erasure import erasing
+from ingest_server.storage.frames.reading import undecoded
 from ingest_server.storage.keeping.rollups import refresh_all
 from ingest_server.storage.line.corrected import Calibration
 from ingest_server.storage.registry import places
@@ -65,7 +66,7 @@ async def _live(database: Database) -> None:
         device = await entries.device_id(connection, "seoul-1", "hall-1")
         calibration = Calibration(0, "temperature", "°C", NOW_US - 20 * DAY, (-0.25, 1.0))
         number = await entries.calibrate(connection, device, calibration, Signed("test", "a reference"))
-        await carry_out(connection, number)
+        await carry_out(connection, number, undecoded)
 
 
 def give_a_history(database: Database) -> None:
@@ -77,6 +78,10 @@ def give_a_history(database: Database) -> None:
             " SELECT location_id, '2026-11-20', 'morning', 10, 2, 'staying', '{}', '{}' FROM iot_service.zones"
         ),
         "INSERT INTO iot_service.profile_channels VALUES ('bthome_v2', 'temperature', '±0.1', -40, 85)",
+        (
+            "INSERT INTO iot_service.raw_frames (device_id, profile, firmware, first_at, last_at, frames, content)"
+            " SELECT device_id, 'bthome_v2', '2.1', now(), now(), 1, '\\x00' FROM iot_service.iot_devices"
+        ),
         # A number that was given out and is gone.
         "DELETE FROM iot_service.quarantine WHERE seq = 18",
     ):

@@ -9,7 +9,7 @@ BEGIN
     END IF;
 END $$;
 ALTER TABLE iot_service.sensor_readings DROP COLUMN raw_value;
-DROP TABLE iot_service.correction_revisions, iot_service.corrections;
+DROP TABLE iot_service.raw_frames, iot_service.correction_revisions, iot_service.corrections;
 ALTER INDEX iot_service.series_latest_pkey RENAME TO latest_readings_pkey;
 ALTER TABLE iot_service.series_latest RENAME TO latest_readings;
 DROP TABLE iot_service.user_behavior_patterns, iot_service.erased_intervals, iot_service.erasures, iot_service.job_runs,

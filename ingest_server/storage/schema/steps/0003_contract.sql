@@ -171,10 +171,26 @@ CREATE TABLE iot_service.correction_revisions (
     UNIQUE (device_id, number, profile)
 );
 
+-- Frames as devices sent them, of readings that were decoded: kept for a while where the operator wants it, so that they can
+-- be decoded again. A block holds those of one batch (storage/frames/blocks.py has its format).
+CREATE TABLE iot_service.raw_frames (
+    block_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    device_id  integer NOT NULL REFERENCES iot_service.iot_devices,
+    profile    text NOT NULL,
+    firmware   text NOT NULL,
+    first_at   timestamptz NOT NULL,
+    last_at    timestamptz NOT NULL,
+    frames     integer NOT NULL,
+    content    bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX raw_frames_device ON iot_service.raw_frames (device_id, first_at);
+CREATE INDEX raw_frames_created ON iot_service.raw_frames (created_at);
+
 -- With 7 columns beside it a null costs no room: a row's bitmap of nulls has 8 bits before it grows.
 ALTER TABLE iot_service.sensor_readings ADD COLUMN raw_value double precision;
 COMMENT ON COLUMN iot_service.sensor_readings.raw_value IS 'the value that arrived; null: it is `value`';
-COMMENT ON COLUMN iot_service.sensor_readings.revision IS 'which rules it follows (correction_revisions); 0: as it arrived';
+COMMENT ON COLUMN iot_service.sensor_readings.revision IS 'which rules it follows (correction_revisions); 0: it arrived before its device had any';
 
 -- How people use a zone, by day and part of the day: anonymous. The platform's users are named only where it has any.
 DO $$

@@ -19,6 +19,7 @@ BEGIN
         GRANT INSERT, UPDATE, DELETE ON iot_service.gateway_instances, iot_service.ledger, iot_service.quarantine,
             iot_service.profile_channels, iot_service.rollup_log, iot_service.rollup_site_day, iot_service.changed_days,
             iot_service.user_behavior_patterns, iot_service.job_runs TO iot_ingest;
+        GRANT INSERT, DELETE ON iot_service.raw_frames TO iot_ingest;
         GRANT UPDATE (refused) ON iot_service.erasures TO iot_ingest;
         -- Of the native flavour alone.
         IF to_regproc('iot_service.make_month') IS NOT NULL THEN
@@ -30,9 +31,9 @@ BEGIN
         GRANT USAGE ON SCHEMA iot_service TO iot_reader;
         REVOKE ALL ON ALL TABLES IN SCHEMA iot_service FROM iot_reader;
         EXECUTE format('GRANT SELECT ON %s TO iot_reader', readable);
-        -- What gateways sent and nobody could read may hold anything; who asked to be forgotten is nobody's business.
-        REVOKE ALL ON iot_service.quarantine, iot_service.erasures, iot_service.erased_intervals, iot_service.erased_series
-            FROM iot_reader;
+        -- Bytes as devices and gateways sent them may hold anything; who asked to be forgotten is nobody's business.
+        REVOKE ALL ON iot_service.quarantine, iot_service.raw_frames, iot_service.erasures, iot_service.erased_intervals,
+            iot_service.erased_series FROM iot_reader;
         GRANT SELECT (quarantine_id, received_at, gateway_id, epoch, seq, reason, detail, readings, released, replayed_at)
             ON iot_service.quarantine TO iot_reader;
     END IF;
