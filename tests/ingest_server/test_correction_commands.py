@@ -137,7 +137,7 @@ def test_of_two_profiles_the_wrong_one_is_named(capsys: pytest.CaptureFixture[st
         ([*REDECODE, "--from", "2026-11-20", "--was", "nova/9"], 1, "nova/9 decoded nothing of this device, but nova-"),
         ([*REDECODE, "--from", "2026-11-20", "--to", "2026-11-19"], 2, "is not before --to"),
         (
-            [*REDECODE, "--from", "2026-11-20", "--profile", "xy-md02/1"],
+            [*REDECODE, "--from", "2026-11-20", "--profile", "hi-link-ld2410/1"],
             2,
             "no channel can be computed from its number, and no raw frame",
         ),

@@ -41,7 +41,7 @@ MINUTE = 60 * SECOND
 
 def channel(name: str, profile: str = PROFILE) -> Series:
     known = next(p for p in PROFILES if p.name == PROFILE).channels[name]
-    return Series(RADAR, name, known.quantity, known.unit, profile, "1.0")
+    return Series(RADAR, name, known.quantity, known.symbol, profile, "1.0")
 
 
 PRESENCE, DISTANCE = channel("presence"), channel("moving_distance")

@@ -43,7 +43,7 @@ class Difference:
 def facts_of(profile: FirmwareProfile) -> dict[str, ChannelFacts]:
     """As the installed profile has it."""
     return {
-        name: ChannelFacts(c.quantity, c.unit, c.scale, c.offset, source_of(profile, name))
+        name: ChannelFacts(c.quantity, c.symbol, c.scale, c.offset, source_of(profile, name))
         for name, c in profile.channels.items()
     }
 

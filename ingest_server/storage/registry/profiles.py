@@ -18,7 +18,7 @@ async def publish(connection: Connection, profiles: ProfileSet) -> None:
                 "minima": [c.minimum for _, _, c, _ in channels],
                 "maxima": [c.maximum for _, _, c, _ in channels],
                 "quantities": [c.quantity for _, _, c, _ in channels],
-                "units": [c.unit for _, _, c, _ in channels],
+                "units": [c.symbol for _, _, c, _ in channels],
                 "scales": [c.scale for _, _, c, _ in channels],
                 "offsets": [c.offset for _, _, c, _ in channels],
                 "sources": [source for _, _, _, source in channels],
@@ -28,5 +28,5 @@ async def publish(connection: Connection, profiles: ProfileSet) -> None:
 
 def source_of(profile: FirmwareProfile, channel: str) -> str:
     """Where a channel's number comes from: two profiles that say the same here differ by scale and offset alone."""
-    register = profile.channels[channel].register_
-    return profile.driver if register is None else f"{profile.driver} {register.model_dump_json()}"
+    place = profile.channels[channel].register_ or profile.channels[channel].characteristic
+    return profile.driver if place is None else f"{profile.driver} {place.model_dump_json()}"
