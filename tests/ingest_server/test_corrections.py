@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,15 @@ async def test_a_decoder_reaches_the_readings_of_one_profile(every_database: Dat
     arrived = [(-90, None), (-30, None), (-25, None), (-20, None), (0, None), (4, None), (5, None)]
     assert rows(every_database) == arrived
     require_rollups(every_database)
+
+
+async def test_the_query_of_the_document_tells_which_rules_apply(every_database: Database) -> None:
+    await settle(every_database, batch(-90, 0))
+    await correct(every_database, calibration(-60, 1.0, 1.0))
+    page = (Path(__file__).parents[2] / "docs/corrections.md").read_text()
+    query = page[page.index("    SELECT") :].partition(";")[0].replace("device_id = 7", "device_id = 1")
+    found = every_database.query(query.replace("now()", f"'{NOON}'::timestamptz"))
+    assert [row[1:] for row in found] == [(1, 0, OLD, None, 1)]
 
 
 async def test_a_value_that_is_no_number_is_left_as_it_arrived(every_database: Database) -> None:
