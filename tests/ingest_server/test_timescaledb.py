@@ -11,8 +11,12 @@ from heal7_iot.simulate.backfill.load import Loader
 from heal7_iot.simulate.backfill.plan import Backfill
 from ingest_server.errors import SchemaError
 from ingest_server.storage.connection import Connection, connect
+from ingest_server.storage.correction import entries
+from ingest_server.storage.correction.entries import Signed
+from ingest_server.storage.correction.rewriting import carry_out
 from ingest_server.storage.erasure import erasing
 from ingest_server.storage.flavour import Flavour, Wanted, choose
+from ingest_server.storage.frames.reading import undecoded
 from ingest_server.storage.keeping.rollups import refresh_all
 from ingest_server.storage.keeping.timescaledb import (
     TimescaleOptions,
@@ -21,6 +25,7 @@ from ingest_server.storage.keeping.timescaledb import (
     failed_jobs,
     require_direct_compress,
 )
+from ingest_server.storage.line.corrected import Calibration
 from ingest_server.storage.queries import history
 from ingest_server.storage.schema import migrations
 from tests.ingest_server.line import DAY, NOW_US, SECOND, books_of, data, reading, running_line, settle, values
@@ -105,6 +110,30 @@ async def test_late_data_reaches_compressed_chunks_and_every_rollup(migrated_tim
         await refresh_all(connection)
         ids = [row[0] for row in migrated_timescale.query("SELECT series_id FROM iot_service.series")]
         assert stored(migrated_timescale, ids) == brute_force(migrated_timescale, ids, "UTC")
+
+
+async def test_a_correction_reaches_compressed_chunks_and_their_aggregates(migrated_timescale: Database) -> None:
+    days = 6
+    batches = [
+        data(n, [reading(n + 0.25 * k, NOW_US - (days - n) * DAY + k * 700 * SECOND) for k in range(40)], before=40 * n)
+        for n in range(days)
+    ]
+    await settle(migrated_timescale, *batches)
+    before = values(migrated_timescale)
+    async with connected(migrated_timescale) as connection:
+        await apply_policies(connection, TimescaleOptions(columnstore_after_days=1))
+        await refresh_all(connection)
+        run_job(migrated_timescale, "policy_compression", "sensor_readings")
+        assert compressed(migrated_timescale) > 2
+        device = await entries.device_id(connection, "seoul-1", "hall-1")
+        rule = Calibration(0, "temperature", "°C", NOW_US - 30 * DAY, (0.5, 2.0))
+        number = await entries.calibrate(connection, device, rule, Signed("kim", "test"))
+        worked_off: list[int] = []
+        assert await carry_out(connection, number, undecoded, None, worked_off.append) == len(before)
+        assert sum(worked_off) == 1
+        ids = [row[0] for row in migrated_timescale.query("SELECT series_id FROM iot_service.series")]
+        assert stored(migrated_timescale, ids) == brute_force(migrated_timescale, ids, "UTC")
+    assert values(migrated_timescale) == [2 * value + 0.5 for value in before]
 
 
 async def test_an_erasure_reaches_compressed_chunks_and_stays(migrated_timescale: Database) -> None:

@@ -11,6 +11,7 @@ What has left the table of readings (archived months, and all rollups before the
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,13 @@ MOST_READINGS = 20_000_000
 """In one transaction: rollups of all devices wait for it, some minutes."""
 
 CHUNK_READINGS = 500_000
-"""At once in memory; a day with more is taken whole."""
+"""At once in memory; an hour with more is taken whole."""
 
 _CARRYING_OUT = 0x48454108 << 32
 """With the device's number: the lock of whoever carries out a correction of it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,12 @@ async def carry_out(
         reach = await _reach(connection, number)
         if reach is None:
             return 0
-        days = await _days(connection, reach) if reach.series else []
-        total, done = sum(n for _, n in days), 0
-        for transactions in _parts(days, most_readings):
+        hours = await _hours(connection, reach) if reach.series else []
+        total, done = sum(n for _, n in hours), 0
+        for part in _parts(hours, most_readings, whole_days=True):
             async with transaction(connection):
                 await _begin(connection)
-                chunks = list(_parts(transactions, chunk_readings))
+                chunks = _parts(part, chunk_readings, whole_days=False)
                 done += await _rewrite(connection, reach, chunks, number, decode)
             if rewritten is not None:
                 rewritten(done, total)
@@ -160,25 +161,27 @@ async def rules_of(connection: Connection, device_id: int, site: str, device: st
     return corrected.of(site, device) or DeviceRules(device_id, 0)
 
 
-async def _days(connection: Connection, reach: Reach) -> list[tuple[datetime, int]]:
-    """Days (UTC) with readings that do not follow the newest rules yet, and how many."""
+async def _hours(connection: Connection, reach: Reach) -> list[tuple[datetime, int]]:
+    """Hours with readings that do not follow the newest rules yet, and how many."""
     rules = await rules_of(connection, reach.device_id, reach.site, reach.device)
     with translated():
         cursor = await connection.execute(
-            sql("correction/count_days"), {**reach.span, "current": list(rules.revisions.values())}, prepare=False
+            sql("correction/count_hours"), {**reach.span, "current": list(rules.revisions.values())}, prepare=False
         )
-        return [(day, n) for day, n in await cursor.fetchall()]
+        return [(hour, n) for hour, n in await cursor.fetchall()]
 
 
-def _parts(days: list[tuple[datetime, int]], most: int) -> list[list[tuple[datetime, int]]]:
-    """Consecutive days with at most so many readings, one day at least."""
+def _parts(hours: list[tuple[datetime, int]], most: int, *, whole_days: bool) -> list[list[tuple[datetime, int]]]:
+    """Consecutive hours with at most so many readings, one hour (or day, in UTC) at least."""
     parts: list[list[tuple[datetime, int]]] = []
     held = 0
-    for day, readings in days:
+    for _, together in groupby(hours, key=lambda hour: hour[0].date() if whole_days else hour[0]):
+        unit = list(together)
+        readings = sum(n for _, n in unit)
         if not parts or held + readings > most:
             parts.append([])
             held = 0
-        parts[-1].append((day, readings))
+        parts[-1] += unit
         held += readings
     return parts
 
@@ -202,7 +205,7 @@ async def _rewrite(
     done = 0
     for chunk in chunks:
         from_at = max(reach.from_at, chunk[0][0])
-        to_at = min(at for at in (reach.to_at, chunk[-1][0] + _DAY) if at is not None)
+        to_at = min(at for at in (reach.to_at, chunk[-1][0] + _HOUR) if at is not None)
         rows = await _take(connection, {**reach.span, "from_at": from_at, "to_at": to_at}, rules)
         if not len(rows):
             continue

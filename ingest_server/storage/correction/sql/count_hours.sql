@@ -1,5 +1,5 @@
--- How many readings of some series there are to be written anew, by day (UTC).
-SELECT date_trunc('day', recorded_at, 'UTC') AS day, count(*)
+-- How many readings of some series there are to be written anew, by hour.
+SELECT date_bin('1 hour', recorded_at, 'epoch') AS hour, count(*)
   FROM iot_service.sensor_readings
  WHERE series_id = ANY(%(series_ids)s::int[])
    AND recorded_at >= %(from_at)s::timestamptz AND recorded_at < %(to_at)s::timestamptz
