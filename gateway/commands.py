@@ -12,6 +12,7 @@ from uuid import UUID
 
 import typer
 
+from firmware_profiles.errors import ProfileError
 from firmware_profiles.selection import ProfileSet
 from gateway.config import GatewayConfig
 from gateway.health import HealthReport, read_report
@@ -124,11 +125,59 @@ def status(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     raise typer.Exit(0 if running else 1)
 
 
+@app.command(epilog="Example: heal7-iot gateway scan --seconds 20 --config /etc/heal7-iot/gateway.toml")
+def scan(
+    config: Annotated[
+        Path | None, typer.Option(help="Of the gateway here: its lines are left alone, its bindkeys are tried.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long to listen to radios.")] = 15.0,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="A Bluetooth adapter, such as hci0; all that are here if left out.")
+    ] = None,
+    port: Annotated[
+        list[str] | None, typer.Option(help="A serial line, such as /dev/ttyUSB0; all that are here if left out.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also ask on silent lines; what a question means to others nobody knows.")
+    ] = False,
+    units: Annotated[str, typer.Option(help="Modbus units that --probe asks for, such as 1-16,97.")] = "1-16",
+    unknown: Annotated[bool, typer.Option("--all", help="Also Bluetooth devices that nobody here reads.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Live, until interrupted.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what speaks on serial lines and what Bluetooth adapters hear, with the configuration to paste.
+
+    It listens only, unless --probe asks. Exit code 1 where a Bluetooth adapter cannot be used.
+    """
+    # Not above: the daemon's commands need no radio library.
+    from gateway.scan.running import run as run_scan
+    from gateway.scan.scanning import wanted_of
+
+    loaded, profiles = _load(config) if config is not None else (None, _packaged())
+    try:
+        wanted = wanted_of(adapter, port, units if probe else None)
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CONFIG) from error
+    is_well = asyncio.run(
+        run_scan(wanted, loaded, profiles, seconds=None if watch else seconds, unknown=unknown, as_json=as_json)
+    )
+    raise typer.Exit(0 if is_well else 1)
+
+
 def _load(path: Path) -> tuple[GatewayConfig, ProfileSet]:
     try:
         return load_gateway(path)
     except ConfigError as error:
         _give_up(error)
+
+
+def _packaged() -> ProfileSet:
+    try:
+        return ProfileSet.load()
+    except ProfileError as error:
+        typer.echo(f"firmware profile {error}", err=True)
+        raise typer.Exit(EXIT_CONFIG) from error
 
 
 def _give_up(error: ConfigError) -> NoReturn:

@@ -30,7 +30,7 @@ class Command:
 
 
 COMMANDS = {
-    "gateway": Command("gateway.commands", "app", "gateway", "The edge daemon: run, check, status, trust."),
+    "gateway": Command("gateway.commands", "app", "gateway", "The edge daemon: run, check, scan, status, trust."),
     "profiles": Command(
         "heal7_iot.profiles.command", "app", "gateway", "What is known of sensors: list, show, validate, new."
     ),

@@ -1,0 +1,65 @@
+"""Everything that some adapters hear while somebody looks: for a technician, not for readings."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from bleak.backends.device import BLEDevice
+from bleak.backends.scanner import AdvertisementData
+
+from device_drivers.ble.advert import Advert
+from device_drivers.ble.radio import Radio
+from device_drivers.ble.recognition import Recognition, Recognizer
+from device_drivers.driver import Clock
+from device_drivers.errors import LinkLost
+
+# A survey that falls silent is begun again by whoever looks.
+_NO_RECOVERY_S = 86_400.0
+
+
+class Survey:
+    """devices: what is known of each by now, by address. heard_by: adapters that heard it. faults: adapters that do not
+    listen, and why."""
+
+    def __init__(self, recognizer: Recognizer, clock: Clock) -> None:
+        self.devices: dict[str, Recognition] = {}
+        self.heard_by: dict[str, set[str]] = {}
+        self.faults: dict[str, str] = {}
+        self._recognizer = recognizer
+        self._clock = clock
+
+    def hear(self, adapter: str, device: BLEDevice, data: AdvertisementData) -> None:
+        """Called for each advertisement."""
+        advert = Advert(
+            device.address,
+            data.local_name or "",
+            data.rssi,
+            data.service_data,
+            data.manufacturer_data,
+            tuple(data.service_uuids),
+            adapter,
+            self._clock(),
+        )
+        address_type = device.details["props"].get("AddressType", "")
+        self.devices[device.address] = self._recognizer.hear(advert, address_type)
+        self.heard_by.setdefault(device.address, set()).add(adapter)
+
+
+@asynccontextmanager
+async def survey(adapters: Sequence[str], recognizer: Recognizer, clock: Clock) -> AsyncIterator[Survey]:
+    """Listens until left, and asks sensors for more (active scanning), as names are often in what they answer."""
+    found = Survey(recognizer, clock)
+    radios = [
+        Radio(adapter, "active", _NO_RECOVERY_S, found.hear, Counter(), lambda: None, lambda: None)
+        for adapter in adapters
+    ]
+    try:
+        for adapter, radio in zip(adapters, radios, strict=True):
+            try:
+                await radio.open()
+            except LinkLost as error:
+                found.faults[adapter] = str(error)
+        yield found
+    finally:
+        for radio in radios:
+            await radio.close()

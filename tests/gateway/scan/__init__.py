@@ -1,0 +1,1 @@
+"""`heal7-iot gateway scan` on emulated lines and an emulated BlueZ."""
