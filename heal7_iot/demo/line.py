@@ -14,15 +14,16 @@ import psutil
 from device_drivers.simulator.bluez import EmulatedBlueZ
 from device_drivers.simulator.private_bus import BusKind, private_bus
 from heal7_iot.demo.books import read_database, read_spool
-from heal7_iot.demo.center import Center, Conditions
+from heal7_iot.demo.center import ROOMS, Center, Conditions
 from heal7_iot.demo.configuration import gateway_file, ingest_file
 from heal7_iot.demo.errors import DemoError, PartDied
 from heal7_iot.demo.interruption import Interruption, in_thread, unsignalled_children
 from heal7_iot.demo.observation import Observer, read_latency
 from heal7_iot.demo.outcome import Result
 from heal7_iot.demo.part import Part, last_lines
-from heal7_iot.demo.sensors import Sensors
+from heal7_iot.demo.sensors import Sensors, ble_sensors
 from heal7_iot.demo.timelapse import Timelapse
+from heal7_iot.demo.variety import size
 from heal7_iot.embedded.broker import BrokerKind, EmbeddedBroker
 from heal7_iot.embedded.postgres import EmbeddedPostgres
 from ingest_server.storage.connection import Connection, connect
@@ -138,7 +139,7 @@ class Line:
             await stage()
             self._interruption.check()
         self._began_s = time.monotonic()
-        self._measuring = asyncio.create_task(self._sensors.run(self._conditions), name="sensors")
+        self._measuring = asyncio.create_task(self._sensors.run(), name="sensors")
         self._stack.push_async_callback(self._stop_measuring)
         self.observer = Observer(
             self._center, self._timelapse, self._connection, self._gateway_health, self._ingest_health, self._way()
@@ -146,13 +147,11 @@ class Line:
 
     def _way(self) -> str:
         version = "5" if self._broker.kind == "mosquitto" else "3.1.1"
-        return (
-            "3 PMS5003 (serial) + 9 BTHome (Bluetooth) → gateway"
-            f" → {self._broker.kind} (MQTT {version}) → ingest server → PostgreSQL"
-        )
+        return f"{_counted()} → gateway → {self._broker.kind} (MQTT {version}) → ingest server → PostgreSQL"
 
     def _conditions(self) -> dict[str, Conditions]:
-        return self._center.at(self._timelapse.at(self.elapsed_s))
+        # Who is asked before the first measurement says how the day begins.
+        return self._center.at(self._timelapse.at(self.elapsed_s if self._began_s else 0.0))
 
     async def _start_postgres(self) -> None:
         self._step("PostgreSQL 시작  starting PostgreSQL …")
@@ -188,13 +187,13 @@ class Line:
         await self._until(part, self._ingest_health.exists)
 
     async def _start_sensors(self) -> None:
-        self._step("센서 에뮬레이션 시작  plugging in 3 emulated PMS5003 and 9 BTHome sensors …")
+        self._step(f"센서 에뮬레이션 시작  plugging in {_counted()}, emulated …")
         directory = self._base / "dev"
         directory.mkdir(mode=0o700)
         with unsignalled_children():
             self._bus = await self._stack.enter_async_context(private_bus(directory, self._setup.bus))
         self._bluez = await self._stack.enter_async_context(EmulatedBlueZ(self._bus))
-        self._sensors = self._stack.enter_context(Sensors(directory, self._bluez, self._setup.seed))
+        self._sensors = self._stack.enter_context(Sensors(directory, self._bluez, self._setup.seed, self._conditions))
 
     async def _start_gateway(self) -> None:
         self._step("게이트웨이 시작  starting the gateway …")
@@ -226,3 +225,8 @@ class Line:
     async def _stop_measuring(self) -> None:
         self._measuring.cancel()
         await asyncio.wait([self._measuring])
+
+
+def _counted() -> str:
+    on_lines, by_radio = size()
+    return f"{on_lines + len(ROOMS)} sensors on serial lines + {by_radio + len(list(ble_sensors()))} by Bluetooth"

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate, count, cycle
@@ -14,6 +14,7 @@ from device_drivers.simulator import bthome
 from device_drivers.simulator.bluez import EmulatedBlueZ, EmulatedDevice
 from device_drivers.simulator.plantower import FIRMWARE, EmulatedPms5003
 from heal7_iot.demo.center import ROOMS, Conditions, Room
+from heal7_iot.demo.variety import Now, Variety
 
 _PERIOD_S = 1.0  # of each sensor, as a PMS5003 sends
 
@@ -101,19 +102,22 @@ class _Radio:
 class Sensors:
     """All sensors of the center, from entering to leaving; `run` lets them measure.
 
-    directory: where the serial links are made. bluez: where the radios are heard.
+    directory: where the serial links are made. bluez: where the radios are heard. now: every room as it is.
     """
 
-    def __init__(self, directory: Path, bluez: EmulatedBlueZ, seed: int) -> None:
+    def __init__(self, directory: Path, bluez: EmulatedBlueZ, seed: int, now: Now) -> None:
         self._open = ExitStack()
         self._directory = directory
         self._bluez = bluez
         self._seed = seed
+        self._now = now
+        self._variety = Variety(directory, bluez, seed, now)
         self.ports: dict[str, Path] = {}
-        """The serial link of each PMS5003, by its name."""
+        """The link of each serial line, by its name."""
         self._all: list[_Dust | _Radio] = []
 
     def __enter__(self) -> Self:
+        self.ports |= self._open.enter_context(self._variety).ports
         for room in ROOMS:
             name = dust_sensor(room)
             sensor = self._open.enter_context(EmulatedPms5003(self._directory, name))
@@ -130,14 +134,17 @@ class Sensors:
     def _rng(self, name: str) -> random.Random:
         return random.Random(f"{self._seed} {name}")
 
-    async def run(self, conditions: Callable[[], dict[str, Conditions]]) -> None:
-        """Until cancelled: each once a second, one after the other, as sensors that know nothing of each other.
+    async def run(self) -> None:
+        """Until cancelled. Raises a group with OSError where the bus is gone."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._run_each_second())
+            group.create_task(self._variety.run())
 
-        Raises OSError where the bus is gone.
-        """
+    async def _run_each_second(self) -> None:
+        """One after the other, as sensors that know nothing of each other."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for n in count():
             # From the beginning, not from the last one: else the time that sending takes would add up.
             await asyncio.sleep(began_s + n * _PERIOD_S / len(self._all) - loop.time())
-            await self._all[n % len(self._all)].send(conditions())
+            await self._all[n % len(self._all)].send(self._now())

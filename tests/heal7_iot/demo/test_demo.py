@@ -43,8 +43,9 @@ def test_it_ends_by_itself_with_balanced_books() -> None:
         figures = _figures(out)
         assert (code, err) == (0, ""), figures
         _assert_balanced(figures)
-        # 3 dust sensors give 12 readings a second each, 9 radios 9 a room: a loaded machine still hears half of it.
-        assert 63 * 8 / 2 < int(str(figures["readings_sealed"])) < 63 * 10
+        # 3 dust sensors give 12 readings a second each, 9 radios 9 a room: a loaded machine still hears half of it. The
+        # others give less than as much again, radars with people before them included.
+        assert 63 * 8 / 2 < int(str(figures["readings_sealed"])) < 2 * 63 * 10
         assert float(str(figures["commit_latency_ms_p99"])) >= float(str(figures["commit_latency_ms_p50"])) > 0
         assert demo.left_behind() == []
 
