@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -29,11 +29,11 @@ from bench.radio import address
 from device_drivers.ble.options import BleOptions
 from device_drivers.driver import OVERFLOWS
 from device_drivers.registry import DRIVER_KINDS
-from device_drivers.serial_line import ld2410, ld2450, plantower, sds011
 from device_drivers.serial_line.codecs import STREAM_CODECS
-from device_drivers.serial_line.framing import FrameFinder
+from device_drivers.serial_line.line import LineReader
 from device_drivers.serial_line.meaning import Meanings
-from device_drivers.simulator.plantower import FIRMWARE
+from device_drivers.serial_line.stream import CodecReader, FrameReader
+from device_drivers.simulator.serial_sensors import EMULATED, emulated
 from device_drivers.simulator.steady import SteadySensors
 from firmware_profiles.selection import ProfileSet
 from heal7_iot.embedded.postgres import EmbeddedPostgres
@@ -41,32 +41,36 @@ from heal7_iot.embedded.postgres import EmbeddedPostgres
 DEVICES, LINES = 200, 16
 console = Console(stderr=True)
 
-FRAMES: Mapping[str, Callable[[int], bytes]] = {
-    "pms5003": lambda n: plantower.encode(plantower.Frame(pm1=n % 400, pm2_5=n % 500, version=FIRMWARE)),
-    "sds011": lambda n: sds011.encode(n % 5000, n % 8000, 0x60A1),
-    "ld2410": lambda n: ld2410.encode(n % 4, n % 600, n % 100, n % 600, n % 100, n % 600),
-    "ld2450": lambda n: ld2450.encode([(n % 3000 - 1500, n % 5000, n % 100)]),
-}
+STREAMS = (*STREAM_CODECS, "climate-node")
+"""What sends by itself; the last one in lines of JSON."""
 
 
-def frames_a_core(kind: str, profiles: ProfileSet, seconds: float) -> dict[str, float]:
-    """Frames of one codec a second of CPU time: found in the bytes, read, and interpreted by the profile."""
-    codec = STREAM_CODECS[kind]
-    options = DRIVER_KINDS[kind].options.model_validate({"kind": kind, "device": "bench", "port": "/dev/serial/none"})
-    finder, meanings = FrameFinder(codec.framing), Meanings(options, profiles)
+def frames_a_core(name: str, profiles: ProfileSet, seconds: float) -> dict[str, float]:
+    """Frames of one sensor a second of CPU time: found in the bytes, read, and interpreted by the profile."""
+    kind = EMULATED[name]
+    options = DRIVER_KINDS[kind.kind].options.model_validate(
+        {"kind": kind.kind, "device": "bench", "port": "/dev/serial/none", "model": kind.model}
+    )
+    reader: FrameReader
+    if name in STREAM_CODECS:
+        reader = CodecReader(STREAM_CODECS[name])
+    else:
+        reader = LineReader(options, [profile for profile in profiles if kind.model in profile.models])
+    meanings = Meanings(options, profiles)
     # As a driver gets them: some frames at a time, and the border of what is read somewhere within one.
-    stream = b"".join(FRAMES[kind](n) for n in range(1000))
+    sensor = emulated(name, profiles)
+    stream = b"".join(sensor.sent(2.0 * n) for n in range(1, 1001))
     pieces = [stream[i : i + 100] for i in range(0, len(stream), 100)]
     frames = readings = now_us = 0
     began = time.process_time()
     while time.process_time() - began < seconds:
         for piece in pieces:
-            for frame in finder.feed(piece):
+            for sample, frame in reader.feed(piece):
                 frames += 1
                 now_us += 2_000_000  # beyond each profile's sampling interval, so that every frame becomes readings
-                readings += len(meanings.readings(codec.read(frame), frame, now_us, now_us))
+                readings += len(meanings.readings(sample, frame, now_us, now_us))
     took = time.process_time() - began
-    assert frames, f"no frame of {kind} was found"
+    assert frames, f"no frame of {name} was found"
     return {"frames_per_s": round(frames / took), "readings_per_s": round(readings / took)}
 
 
@@ -198,10 +202,10 @@ def main() -> None:
     directory.chmod(0o755)
     profiles = ProfileSet.load()
     figures: dict[str, object] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
-    codecs = figures["codecs"] = {kind: frames_a_core(kind, profiles, 1.0) for kind in FRAMES}
+    codecs = figures["codecs"] = {kind: frames_a_core(kind, profiles, 1.0) for kind in STREAMS}
     for kind, rates in codecs.items():
         console.print(
-            f"{kind:<10} {rates['frames_per_s']:>9,} frames/s of a core, {rates['readings_per_s']:,} readings/s"
+            f"{kind:<12} {rates['frames_per_s']:>9,} frames/s of a core, {rates['readings_per_s']:,} readings/s"
         )
     postgres = EmbeddedPostgres(directory / "pg")
     try:
@@ -209,7 +213,7 @@ def main() -> None:
             measured = asyncio.run(adverts_a_core(directory, profiles, options.adverts, fresh_of))
             figures[name] = measured
             console.print(
-                f"{name:<10} {measured['adverts_per_s_of_a_core']:>9,} adverts/s of a core, "
+                f"{name:<12} {measured['adverts_per_s_of_a_core']:>9,} adverts/s of a core, "
                 f"{measured['us_per_advert']} µs each, {measured['readings_per_advert']} readings of each; "
                 f"{measured['overflowed']} lost"
             )
@@ -217,7 +221,7 @@ def main() -> None:
         with mosquitto(directory) as port:
             dsn = asyncio.run(fresh_database(postgres, "drivers"))
             takes = figures["gateway"] = gateway_takes(directory, port, dsn, DEVICES / 2, options.seconds)
-        console.print(f"gateway    {' '.join(f'{key}={value}' for key, value in takes.items())}")
+        console.print(f"gateway      {' '.join(f'{key}={value}' for key, value in takes.items())}")
     finally:
         postgres.stop("immediate")
         shutil.rmtree(directory)
