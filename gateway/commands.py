@@ -230,6 +230,8 @@ def _told(report: HealthReport, age_s: float, running: bool) -> str:
         lines.append(f"driver    {driver.name}: {driver.state}, last reading {age}, {driver.failures} failures{load}")
         if driver.last_error and driver.state != "reading":
             lines.append(f"          {driver.last_error}")
+        if driver.faults:
+            lines.append(f"          counted: {', '.join(f'{count} {kind}' for kind, count in driver.faults.items())}")
     lines += [f"  device  {device.device}: {device.readings_per_s:g} readings/s" for device in report.devices]
     return "\n".join(lines)
 

@@ -139,7 +139,8 @@ class BleDriver:
     async def readings(self) -> AsyncIterator[Sequence[Reading]]:
         """Readings of one advertisement at a time; an empty group after a step of recovery, so that it is told.
 
-        Raises LinkLost when all adapters have been silent for so long that a restart of BlueZ was asked for.
+        Silence never ends it: opened anew, a driver would know nothing of the steps that did not help, and switch the
+        adapter of an empty room off and on every few minutes.
         """
         while True:
             while self._waiting:
@@ -154,8 +155,6 @@ class BleDriver:
             if self._acted:
                 self._acted = False
                 yield []
-                if all(radio.given_up for radio in self._radios):
-                    raise LinkLost(f"{self.name}: radio silent, and no step helped: restart bluetoothd")
             await self._arrived.wait()
 
     def _note_step(self) -> None:

@@ -65,11 +65,6 @@ class Radio:
     def name(self) -> str:
         return f"Bluetooth LE on {self._adapter}"
 
-    @property
-    def given_up(self) -> bool:
-        """Whether all was tried, a restart asked for, and nothing heard."""
-        return self._recovery.exhausted
-
     async def open(self) -> None:
         """Begins to listen. Raises LinkLost where BlueZ cannot be made to scan."""
         with link_errors(self.name):

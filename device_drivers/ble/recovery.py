@@ -43,11 +43,6 @@ class Recovery:
     def silent_since_s(self) -> float:
         return self._heard_s
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether all steps were taken since the radio was last heard."""
-        return self._taken >= len(_STEPS) and self._heard_s <= self._acted_s
-
     def due_s(self) -> float:
         """When the next step is due unless something is heard before."""
         rounds = self._taken // len(_STEPS)

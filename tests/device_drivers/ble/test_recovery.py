@@ -55,16 +55,6 @@ def test_one_that_hears_for_a_moment_after_each_step_goes_on() -> None:
     assert steps == LADDER
 
 
-def test_exhausted_until_something_is_heard() -> None:
-    recovery = Recovery(SILENCE_S, 0.0)
-    taken(recovery, 120.0)
-    exhausted = [recovery.exhausted]
-    taken(recovery, 180.0)
-    exhausted.append(recovery.exhausted)
-    recovery.heard(181.0)
-    assert [*exhausted, recovery.exhausted] == [False, True, False]
-
-
 def test_an_empty_room_costs_little() -> None:
     day = taken(Recovery(SILENCE_S, 0.0), 86_400.0)
     assert len(day) <= 40
