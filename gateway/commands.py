@@ -137,6 +137,11 @@ def scan(
     port: Annotated[
         list[str] | None, typer.Option(help="A serial line, such as /dev/ttyUSB0; all that are here if left out.")
     ] = None,
+    serial: Annotated[bool, typer.Option("--serial/--no-serial", help="Whether to look at serial lines.")] = True,
+    bluetooth: Annotated[bool, typer.Option("--bluetooth/--no-bluetooth", help="Whether to listen to radios.")] = True,
+    listen: Annotated[
+        float, typer.Option(min=0.1, max=600, help="Seconds of listening to a serial line at each speed.")
+    ] = 3.0,
     probe: Annotated[
         bool, typer.Option("--probe", help="Also ask on silent lines; what a question means to others nobody knows.")
     ] = False,
@@ -155,7 +160,9 @@ def scan(
 
     loaded, profiles = _load(config) if config is not None else (None, _packaged())
     try:
-        wanted = wanted_of(adapter, port, units if probe else None)
+        wanted = wanted_of(
+            adapter if bluetooth else (), port if serial else (), units if probe else None, listen_s=listen
+        )
     except ValueError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_CONFIG) from error

@@ -8,7 +8,6 @@ from device_drivers.errors import LinkLost
 from device_drivers.serial_line.port import Adapter, SerialPort
 from device_drivers.serial_line.recognition import (
     LISTEN_RATES,
-    LISTEN_S,
     MODBUS_RATES,
     PROBES,
     Probe,
@@ -33,7 +32,7 @@ class LineSurvey:
     answered: list[Probe] = field(default_factory=list)
     fault: str = ""
 
-    async def run(self, clock: Clock, *, units: Iterable[int] | None, listen_s: float = LISTEN_S) -> None:
+    async def run(self, clock: Clock, *, units: Iterable[int] | None, listen_s: float) -> None:
         """Listens until it is sure; where nothing is heard and `units` are given (of Modbus, perhaps none), it asks."""
         port = SerialPort(self.adapter.device, self.adapter.port or self.adapter.device)
         try:

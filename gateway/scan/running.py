@@ -33,7 +33,8 @@ async def run(
     """
     with _interrupted() as interrupted:
         async with scanning(wanted, config, profiles) as scan:
-            await _watch(scan, seconds, interrupted, unknown=unknown)
+            # Without a radio there is nothing to wait for but the lines.
+            await _watch(scan, seconds if wanted.adapters else 0.0, interrupted, unknown=unknown)
     if as_json:
         print(json.dumps(shown.as_json(scan), indent=1, ensure_ascii=False))
         return not scan.radio.faults

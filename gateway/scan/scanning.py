@@ -22,11 +22,12 @@ from gateway.config import GatewayConfig
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """adapters: of Bluetooth. lines: serial ones. units: of Modbus, to be asked like all that only answers; None:
-    nothing is asked."""
+    nothing is asked. listen_s: to a line at each speed."""
 
     adapters: tuple[str, ...]
     lines: tuple[Adapter, ...]
-    units: tuple[int, ...] | None = None
+    units: tuple[int, ...] | None
+    listen_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ def bluetooth_adapters(folder: Path = ADAPTERS) -> tuple[str, ...]:
     return tuple(sorted(p.name for p in folder.iterdir() if ":" not in p.name)) if folder.is_dir() else ()
 
 
-def wanted_of(adapters: Sequence[str] | None, ports: Sequence[str] | None, units: str | None) -> Wanted:
-    """What a command line asks for; all of this machine where it names none. units: such as `1-16,97`.
+def wanted_of(
+    adapters: Sequence[str] | None, ports: Sequence[str] | None, units: str | None, *, listen_s: float
+) -> Wanted:
+    """What a command line asks for; all of this machine where it is None. units: such as `1-16,97`.
 
     Raises ValueError, which says what would be right.
     """
@@ -61,7 +64,7 @@ def wanted_of(adapters: Sequence[str] | None, ports: Sequence[str] | None, units
     for name in chosen:
         if not re.fullmatch(r"hci[0-9]{1,3}", name):
             raise ValueError(f"--adapter {name}: write a name such as hci0; `bluetoothctl list` shows them")
-    return Wanted(chosen, tuple(lines), None if units is None else _units(units))
+    return Wanted(chosen, tuple(lines), None if units is None else _units(units), listen_s)
 
 
 def _line(port: str, here: Sequence[Adapter]) -> Adapter:
@@ -97,7 +100,10 @@ async def scanning(wanted: Wanted, config: GatewayConfig | None, profiles: Profi
     recognizer = Recognizer(profiles, _ble_options(config))
     async with survey(wanted.adapters, recognizer, _monotonic_us) as radio:
         tasks = [
-            asyncio.create_task(line.run(_monotonic_us, units=wanted.units), name=f"scan {line.adapter.device}")
+            asyncio.create_task(
+                line.run(_monotonic_us, units=wanted.units, listen_s=wanted.listen_s),
+                name=f"scan {line.adapter.device}",
+            )
             for line in lines
         ]
         try:

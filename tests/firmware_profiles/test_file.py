@@ -155,7 +155,7 @@ def quoted(text: str) -> str:
 @example({"channels": '{"[key]" = {}}'}, False)
 @example({"sources": '[{"title" = 1}]'}, False)
 @example({"firmware": '{"min" = "1"}', "models": "5"}, False)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 def test_whatever_a_file_says_is_a_profile_or_lines(tmp_path: Path, table: dict[str, str], nested: bool) -> None:
     lines = [f"{quoted(key)} = {value}" for key, value in table.items()]
     text = MODBUS + "\n" + "\n".join(lines) if nested else "\n".join(lines)
@@ -163,13 +163,13 @@ def test_whatever_a_file_says_is_a_profile_or_lines(tmp_path: Path, table: dict[
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 def test_any_bytes_are_a_profile_or_lines(tmp_path: Path, content: bytes) -> None:
     assert_told(tmp_path, content)
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 def test_a_good_profile_with_any_line_changed_is_a_profile_or_lines(tmp_path: Path, data: Any) -> None:
     lines = data.draw(st.sampled_from([GOOD, MODBUS])).splitlines()
     n = data.draw(st.integers(0, len(lines) - 1))

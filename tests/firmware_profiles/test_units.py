@@ -114,7 +114,7 @@ EXPRESSIONS = st.recursive(
 
 
 # Its own parser is made at the first example.
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(EXPRESSIONS | EXPRESSIONS.map("/{}".format) | st.text("mskg./()0-+{}[]µ°", max_size=6))
 @example("1/(m2.s)")
 @example("m//s")

@@ -409,7 +409,7 @@ def expected(
     return sorted(found, key=str)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS)
 def test_any_history_of_rules_comes_to_what_is_computed_from_scratch(database: Database, steps: list[Step]) -> None:
     """Rules, withdrawals and arrivals in any order; carried out at any time."""

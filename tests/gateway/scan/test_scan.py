@@ -102,8 +102,8 @@ async def scan(bus_directory: Path, *arguments: str, interrupt_after_s: float | 
 
 async def test_what_is_here_is_found_and_its_lines_make_a_configuration(bus_directory: Path, tmp_path: Path) -> None:
     async with room(bus_directory), sensor(tmp_path, "sds011") as link:
-        said = await scan(bus_directory, "--adapter", "hci0", "--port", str(link), "--seconds", "3", "--json")
-        shown = await scan(bus_directory, "--adapter", "hci0", "--port", str(link), "--seconds", "3")
+        said = await scan(bus_directory, "--adapter", "hci0", "--port", str(link), "--seconds", "2", "--json")
+        shown = await scan(bus_directory, "--adapter", "hci0", "--port", str(link), "--seconds", "2")
     assert (said.code, said.err) == (0, "")
     (line,) = said.found["serial"]
     assert (line["kind"], line["baudrate"], line["port"]) == ("sds011", 9600, str(link))
@@ -138,7 +138,7 @@ async def test_what_is_configured_is_left_alone_and_its_key_tried(bus_directory:
             f'[[driver]]\nkind = "ble"\n[[driver.device]]\naddress = "{CLIMATE}"\ndevice = "hall"\n'
             f'[[driver.device]]\naddress = "{SEALED}"\ndevice = "safe"\nbindkey = "{OTHER_KEY.hex()}"\n'
         )
-        wanted = ("--adapter", "hci0", "--port", str(link), "--seconds", "3", "--config", str(file))
+        wanted = ("--adapter", "hci0", "--port", str(link), "--seconds", "2", "--config", str(file))
         said = await scan(bus_directory, *wanted, "--json")
         shown = await scan(bus_directory, *wanted)
     assert (said.code, said.err) == (0, "")
@@ -151,10 +151,9 @@ async def test_what_is_configured_is_left_alone_and_its_key_tried(bus_directory:
 
 
 async def test_what_only_answers_is_asked_where_wanted(bus_directory: Path, tmp_path: Path) -> None:
-    async with private_bus(bus_directory) as address, EmulatedBlueZ(address), sensor(tmp_path, "xy-md02") as link:
-        said = await scan(
-            bus_directory, "--adapter", "hci0", "--port", str(link), "--probe", "--units", "1-2", "--json"
-        )
+    async with sensor(tmp_path, "xy-md02") as link:
+        wanted = ("--no-bluetooth", "--port", str(link), "--listen", "0.2", "--probe", "--units", "1-2")
+        said = await scan(bus_directory, *wanted, "--json")
     assert (said.code, said.err) == (0, "")
     (line,) = said.found["serial"]
     assert (line["kind"], line["baudrate"], line["units"]) == ("modbus", 9600, [1])
@@ -163,7 +162,7 @@ async def test_what_only_answers_is_asked_where_wanted(bus_directory: Path, tmp_
 
 async def test_a_radio_that_cannot_be_used_is_named(bus_directory: Path) -> None:
     async with private_bus(bus_directory) as address, EmulatedBlueZ(address):
-        said = await scan(bus_directory, "--adapter", "hci7", "--seconds", "1")
+        said = await scan(bus_directory, "--adapter", "hci7", "--no-serial", "--seconds", "1")
     assert said.code == 1
     assert "hci7" in said.out
     assert "Traceback" not in said.out + said.err
@@ -171,7 +170,7 @@ async def test_a_radio_that_cannot_be_used_is_named(bus_directory: Path) -> None
 
 async def test_a_watch_goes_on_until_it_is_interrupted(bus_directory: Path) -> None:
     async with room(bus_directory):
-        said = await scan(bus_directory, "--adapter", "hci0", "--watch", interrupt_after_s=5.0)
+        said = await scan(bus_directory, "--adapter", "hci0", "--no-serial", "--watch", interrupt_after_s=5.0)
     assert (said.code, said.err) == (0, "")
     assert CLIMATE in said.out
 
