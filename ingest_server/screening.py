@@ -14,6 +14,7 @@ from ingest_server.storage.line.corrected import meant
 from ingest_server.storage.line.erased import forbidden
 from ingest_server.storage.line.group import ERASED, Rejection
 from ingest_server.storage.line.rows import Corrections, Rows
+from ingest_server.storage.line.values import UNSUMMABLE, summable
 
 FUTURE_US = 300 * 1_000_000
 """A reading may be this far ahead of the server's clock."""
@@ -58,7 +59,7 @@ def screen(columns: Columns, table: Table, accepted: AcceptedTime) -> tuple[Rows
     rows = rows_of(columns, table)
     good = (
         (ids != REFUSED)
-        & np.isfinite(columns.values)
+        & summable(columns.values)
         & (columns.times_us >= accepted.earliest_us)
         & (columns.times_us <= accepted.latest_us)
         & ~erased
@@ -110,7 +111,7 @@ def _rejections(
         left &= ~bad
         yield from rejected(reason, table.refusals[numbers[0]].detail, bad, columns.times_us)
     checks = (
-        ("value_not_finite", ~np.isfinite(columns.values), "NaN or infinite"),
+        ("value_not_finite", ~summable(columns.values), UNSUMMABLE),
         ("time_too_old", columns.times_us < accepted.earliest_us, f"before {date(accepted.earliest_us)} (retention)"),
         ("time_in_future", columns.times_us > accepted.latest_us, f"after {date(accepted.latest_us)} (now + 5 min)"),
     )

@@ -20,6 +20,7 @@ from ingest_server.commands import database_option
 from ingest_server.quarantine import replay
 from ingest_server.screening import AcceptedTime
 from ingest_server.storage.line import liveness
+from ingest_server.storage.line.values import UNSUMMABLE
 from ingest_server.storage.quarantine.entries import read_entry
 from ingest_server.storage.schema.migrations import migrations
 from tests.golden.wire import independent
@@ -261,9 +262,9 @@ def test_what_a_replay_of_many_leaves_is_told_in_short(capsys: pytest.CaptureFix
     asyncio.run(_settle(database, *(data(n, [reading(float("nan"))], before=n) for n in range(30))))
     lines = run(capsys, "quarantine", "replay", "--dsn", database.dsn).out.splitlines()
     assert len(lines) == 22
-    assert lines[0] == "1: 0 committed, 1 left (1 × value_not_finite: NaN or infinite)"
+    assert lines[0] == f"1: 0 committed, 1 left (1 × value_not_finite: {UNSUMMABLE})"
     assert lines[20:] == [
-        "10 more: 1 × value_not_finite: NaN or infinite",
+        f"10 more: 1 × value_not_finite: {UNSUMMABLE}",
         "0 readings committed, 30 left, in 30 entries",
     ]
 

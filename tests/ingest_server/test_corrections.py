@@ -562,3 +562,14 @@ async def test_readers_see_one_or_the_other(any_database: Database) -> None:
 
     await asyncio.gather(watch(), change())
     assert {what for what, _ in seen} == {"as it was", "corrected"}
+
+
+async def test_what_cannot_be_summed_up_stays_as_it_arrived(database: Database) -> None:
+    """A rule that nobody could carry out would stop the rollups of every device, and the corrections after it."""
+    await settle(database, batch(-2, -1.5, -1, 0))
+    assert await correct(database, calibration(-60, 0.0, 1e308)) == 4
+    await settle(database, batch(-1.75, -1.25, epoch=EPOCH + 1))
+    assert [value for value, _ in rows(database)] == [-2, -1.75, -1.5, -1.25, -1, 0]
+    assert await correct(database, calibration(-60, 0.0, 5e-324)) == 6
+    await refresh(database)
+    require_rollups(database)

@@ -24,7 +24,7 @@ from ingest_server.storage.line.rows import HEADER, TRAILER, Rows
 from ingest_server.storage.line.rules import RulesChanged
 from ingest_server.storage.line.writer import Writer
 from ingest_server.storage.registry import places
-from tests.ingest_server.line import open_writer
+from tests.ingest_server.line import NOW_US, SECOND, data, open_writer, reading, settle
 from tests.ingest_server.rollup_oracle import brute_force, stored, us_of
 from tests.peers.postgres import Database
 
@@ -395,3 +395,17 @@ async def test_another_time_zone_counts_the_days_anew(database: Database) -> Non
         assert days == len(expected.site_days)
         with pytest.raises(places.NoSuchThing, match=r"Asia/Seul.*Asia/Seoul"):
             await places.set_time_zone(writer.connection, center.site, "Asia/Seul")
+
+
+async def test_no_reading_stops_the_rollups(database: Database) -> None:
+    """PostgreSQL raises an error where a sum or a square overflows, or a quotient comes to 0: for all devices."""
+    sent = [1.7e308, 1.7e308, -1.7e308, 1e200, 5e-324, 0.0, 1e100, 1e100, -1e-100, 3.4e38]
+    await settle(database, data(0, [reading(value, NOW_US - n * SECOND) for n, value in enumerate(sent)]))
+    async with open_writer(database) as writer:
+        await refresh_all(writer.connection)
+    assert database.query("SELECT reason, indices FROM iot_service.quarantine") == [
+        ("value_not_finite", [0, 1, 2, 3, 4])
+    ]
+    assert database.one("SELECT sum(reading_count) FROM iot_service.hourly_sensor_averages") == 5
+    assert database.one("SELECT avg(value) > 0 FROM iot_service.readings")
+    assert database.one("SELECT count(avg_value) FROM iot_service.fact_sensor_daily") == 1

@@ -16,6 +16,7 @@ from device_drivers.reading import Series
 from ingest_server.decoder import Columns, Float64s, Int32s, Int64s
 from ingest_server.storage.connection import Connection, sql, transaction, translated
 from ingest_server.storage.frames.reading import NO_FRAMES, Decode, Frames, undecoded
+from ingest_server.storage.line.values import summable
 
 UNKNOWN = ""
 """Stands for the profile of stored readings of which it is not known which profile gave them their meaning."""
@@ -297,10 +298,10 @@ def as_arrived(values: Float64s) -> Meant:
 
 
 def apply(piece: Piece, chosen: Int64s, arrived: Float64s, times_us: Int64s, frames: Frames, found: Meant) -> None:
-    """Enters what a piece makes of the readings at `chosen`. A value that is no number is left as it arrived."""
+    """Enters what a piece makes of the readings at `chosen`. What cannot be summed up is left as it arrived."""
     before = arrived[chosen]
     after = piece.of(before, times_us[chosen], frames)
-    after = np.where(np.isfinite(after), after, before)
+    after = np.where(summable(after), after, before)
     found.values[chosen] = after
     found.raw[chosen] = np.where(after == before, np.nan, before)
     found.revisions[chosen] = piece.revision
