@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-FieldName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^\S(.*\S)?$")]
+MAX_FIELD = 128
+"""Characters of the name of a field."""
+
+FieldName = Annotated[str, Field(min_length=1, max_length=MAX_FIELD, pattern=r"^\S(.*\S)?$")]
 """json: a path such as `air.temp`; a number in it counts the entries of a list from 0 on. csv: one of `columns`, or its
 number from 1 on. key_value: the key."""
 

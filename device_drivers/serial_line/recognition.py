@@ -10,7 +10,7 @@ from device_drivers.serial_line import mhz19b, shdlc, sps30
 from device_drivers.serial_line.codecs import STREAM_CODECS
 from device_drivers.serial_line.framing import Finder, FrameFinder
 from device_drivers.serial_line.text_line import LineFinder, is_number
-from firmware_profiles.line import Line
+from firmware_profiles.line import MAX_FIELD, Line
 
 LISTEN_RATES = (9600, 115_200, 256_000, 19_200, 57_600, 38_400)
 """Baud rates to listen at, in this order: the particle sensors', that of most microcontrollers, the radars', then what
@@ -101,6 +101,9 @@ def _json(texts: list[str]) -> list[_Guess]:
 
 def _paths(top: Mapping[str, object], within: str = "") -> Iterable[str]:
     for key, value in top.items():
+        # JSON may write what no terminal and no file takes, such as half of a surrogate pair: no profile names that.
+        if not key.isprintable():
+            continue
         if isinstance(value, dict):
             yield from _paths(value, f"{within}{key}.")
         elif isinstance(value, bool) or (isinstance(value, str) and is_number(value)):
@@ -139,11 +142,16 @@ def _columns(texts: list[str]) -> list[_Guess]:
         lines = [text for text, cells in rows if len(cells) == count]
         numbers = [all(is_number(cells[n]) for _, cells in rows if len(cells) == count) for n in range(count)]
         named = [cells for text in texts if len(cells := [c.strip() for c in text.split(delimiter)]) == count]
-        header = next((c for c in named if all(c) and not any(map(is_number, c)) and len(set(c)) == count), None)
+        header = next((c for c in named if _are_names(c)), None)
         columns = header or [f"column{n}" for n in range(1, count + 1)]
         layout = Line.model_validate({"format": "csv", "columns": columns, "delimiter": delimiter})
         guesses.append((layout, tuple(name for name, is_one in zip(columns, numbers, strict=True) if is_one), lines))
     return guesses
+
+
+def _are_names(cells: list[str]) -> bool:
+    """Whether a line of columns names them, as a profile would."""
+    return len(set(cells)) == len(cells) and all(0 < len(c) <= MAX_FIELD and not is_number(c) for c in cells)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ _VALUES_SHOWN = 4
 def tables(scan: Scan, *, unknown: bool) -> Group:
     """unknown: also Bluetooth devices that nobody here reads, of which every room is full."""
     parts: list[Table | Text] = [_lines(scan), _radio(scan, unknown=unknown)]
-    parts += [Text(f"{adapter}: {fault}", style="red") for adapter, fault in scan.radio.faults.items()]
+    parts += [Text(_printable(f"{adapter}: {fault}"), style="red") for adapter, fault in scan.radio.faults.items()]
     hidden = sum(not _is_of_use(device) for device in scan.radio.devices.values())
     if hidden and not unknown:
         parts.append(Text(f"{hidden} more devices are heard that nobody here reads; --all shows them", style="dim"))
@@ -76,9 +76,9 @@ def _lines(scan: Scan) -> Table:
     for column in ("line", "adapter", "what speaks there"):
         table.add_column(column, overflow="fold")
     for line in scan.lines:
-        table.add_row(line.adapter.device, _adapter(line.adapter.product, line.adapter.usb), line.told())
+        _add(table, line.adapter.device, _adapter(line.adapter.product, line.adapter.usb), line.told())
     for device, kind in scan.taken.items():
-        table.add_row(device, "", f"configured ({kind})")
+        _add(table, device, "", f"configured ({kind})")
     if not table.row_count:
         table.add_row("none", "", "no serial adapter is plugged in")
     return table
@@ -98,12 +98,22 @@ def _radio(scan: Scan, *, unknown: bool) -> Table:
         if unknown or _is_of_use(device):
             read = f"{device.verdict.value}, configured as {device.device}" if device.device else device.verdict.value
             model = " ".join(part for part in (device.model or device.family, device.firmware) if part)
-            table.add_row(device.address, device.name, str(device.rssi), model, _values(device), read)
+            _add(table, device.address, device.name, str(device.rssi), model, _values(device), read)
     if not scan.adapters:
         table.add_row("none", "", "", "", "", "no Bluetooth adapter is here")
     elif not table.row_count:
         table.add_row("none yet")
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """As they are: whoever walks by gives a device its name, and a line its fields. Brackets would be taken for markup,
+    and an escape sequence for an order to the terminal."""
+    table.add_row(*(Text(_printable(cell)) for cell in cells))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _values(device: Recognition) -> str:

@@ -62,6 +62,8 @@ def test_noise_is_nothing_for_sure() -> None:
     ("text", "layout", "fields"),
     [
         (b'{"temp":21.5,"air":{"hum":45},"ok":true,"note":"x"}', {"format": "json"}, ("temp", "air.hum", "ok")),
+        # What no terminal and no file takes: an escape, and half of a surrogate pair.
+        (rb'{"temp":21.5,"\u001b[2J":1,"\ud800":2}', {"format": "json"}, ("temp",)),
         (b"temp=21.5,hum=45", {"format": "key_value"}, ("temp", "hum")),
         (b"temp:21.5 hum:45", {"format": "key_value", "delimiter": " ", "assign": ":"}, ("temp", "hum")),
         (b"21.5;45;hall", {"format": "csv", "delimiter": ";"}, ("column1", "column2")),
@@ -81,6 +83,11 @@ def test_columns_have_the_names_that_were_heard() -> None:
     assert best.layout is not None
     assert best.layout.columns == ("t_ms", "temp", "place")
     assert best.fields == ("t_ms", "temp")
+
+
+def test_what_no_profile_could_name_names_no_columns() -> None:
+    best, *_ = recognise(b"\n" + b"x" * 129 + b",temp\n1,21.5\n2,21.6\n")
+    assert best.fields == ("column1", "column2")
 
 
 def test_messages_of_a_program_are_no_readings() -> None:

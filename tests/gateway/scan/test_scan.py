@@ -160,6 +160,27 @@ async def test_what_only_answers_is_asked_where_wanted(bus_directory: Path, tmp_
     assert "unit = 1" in line["config"]
 
 
+async def test_names_are_shown_as_they_are_whatever_they_are(bus_directory: Path) -> None:
+    """Whoever walks by names a device: neither markup of ours nor an order to the terminal."""
+    names = ["[/b]", "[bold]x", "\x1b[2Jx", "a\nb", "\u202egnp"]
+    async with private_bus(bus_directory) as address, EmulatedBlueZ(address) as bluez:
+
+        async def advertise() -> None:
+            devices = [bluez.device(f"A4:C1:38:00:01:{n:02X}", name) for n, name in enumerate(names)]
+            for n in range(1_000_000):
+                for device in devices:
+                    await device.advertise({bthome.SERVICE: bthome.encode({"temperature": 21.5}, n % 256)}, rssi=-61)
+                await asyncio.sleep(0.05)
+
+        sending = asyncio.create_task(advertise())
+        said = await scan(bus_directory, "--adapter", "hci0", "--watch", interrupt_after_s=4.0)
+        sending.cancel()
+        await asyncio.wait({sending})
+    assert (said.code, said.err) == (0, "")
+    for shown in ("[/b] ", "[bold]x ", "\ufffd[2Jx ", "a\ufffdb ", "\ufffdgnp "):
+        assert shown in said.out
+
+
 async def test_a_radio_that_cannot_be_used_is_named(bus_directory: Path) -> None:
     async with private_bus(bus_directory) as address, EmulatedBlueZ(address):
         said = await scan(bus_directory, "--adapter", "hci7", "--no-serial", "--seconds", "1")
