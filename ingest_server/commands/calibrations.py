@@ -35,6 +35,8 @@ app = typer.Typer(no_args_is_help=True, help="What channels read beside a refere
 
 _MOST_COEFFICIENTS = 10
 # A polynomial of a higher degree follows the noise of the reference.
+_MOST_REASON, _MOST_NAME = 1_000, 200
+"""Characters: they stay in the list for good."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Device = Annotated[str, typer.Option("--device", metavar="SITE/DEVICE", help="As `heal7-iot devices list` shows it.")]
@@ -177,11 +179,14 @@ def withdraw(
 
 
 def signed_by(by: str | None, why: str) -> Signed:
-    """Exit 2 where nobody is named, or no reason."""
+    """Exit 2 where nobody is named, or no reason, or in a way that no list could show."""
     if not why.strip():
         refuse("--why: say which reference, or which ticket: it is all that the list will tell")
     if by is not None and not by.strip():
         refuse("--by: name somebody, or leave it out for whoever runs this")
+    for option, text, most in (("--why", why, _MOST_REASON), ("--by", by or "", _MOST_NAME)):
+        if len(text) > most or not text.isprintable():
+            refuse(f"{option}: write one line of at most {most} characters")
     return Signed(by or who(), why)
 
 

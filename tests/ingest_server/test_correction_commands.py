@@ -127,6 +127,18 @@ def test_of_two_profiles_the_wrong_one_is_named(capsys: pytest.CaptureFixture[st
         ([*ADD, "--valid-from", "20.11.2026", "--gain", "2"], 2, "--valid-from: '20.11.2026' is no time"),
         ([*ADD[:-1], " ", "--valid-from", "2026-11-20", "--gain", "2"], 2, "--why: say which reference"),
         ([*ADD, "--valid-from", "2026-11-20", "--gain", "2", "--by", " "], 2, "--by: name somebody"),
+        (
+            [*ADD[:-1], "\x1b[2J", "--valid-from", "2026-11-20", "--gain", "2"],
+            2,
+            "--why: write one line of at most 1000",
+        ),
+        (
+            [*ADD[:-1], "\udcff", "--valid-from", "2026-11-20", "--gain", "2"],
+            2,
+            "--why: write one line of at most 1000",
+        ),
+        ([*ADD[:-1], "w" * 1001, "--valid-from", "2026-11-20", "--gain", "2"], 2, "--why: write one line of at"),
+        ([*ADD, "--valid-from", "2026-11-20", "--gain", "2", "--by", "k\nx"], 2, "--by: write one line of at most 200"),
         ([*ADD, "--valid-from", "2026-11-20", "--gain", "2", "--unit", "ppm"], 1, "has been in µg/m³: name one"),
         ([*ADD, "--valid-from", "2026-11-20", "--gain", "2", "--channel", "pm1"], 1, "no channel pm1, but pm2_5"),
         ([*ADD, "--valid-from", "2026-11-20", "--gain", "2", "--device", "x"], 2, "write SITE/DEVICE"),
