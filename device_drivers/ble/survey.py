@@ -9,7 +9,7 @@ from bleak.backends.scanner import AdvertisementData
 
 from device_drivers.ble.advert import Advert
 from device_drivers.ble.radio import Radio
-from device_drivers.ble.recognition import Recognition, Recognizer
+from device_drivers.ble.recognition import MOST_DEVICES, Recognition, Recognizer
 from device_drivers.driver import Clock
 from device_drivers.errors import LinkLost
 
@@ -18,8 +18,8 @@ _NO_RECOVERY_S = 86_400.0
 
 
 class Survey:
-    """devices: what is known of each by now, by address. heard_by: adapters that heard it. faults: adapters that do not
-    listen, and why."""
+    """devices: what is known of each by now, by address; as many as the recognizer knows. heard_by: adapters that heard
+    it. faults: adapters that do not listen, and why."""
 
     def __init__(self, recognizer: Recognizer, clock: Clock) -> None:
         self.devices: dict[str, Recognition] = {}
@@ -41,8 +41,13 @@ class Survey:
             self._clock(),
         )
         address_type = device.details["props"].get("AddressType", "")
+        # Taken out first: so those that were heard last stand at the end.
+        self.devices.pop(device.address, None)
         self.devices[device.address] = self._recognizer.hear(advert, address_type)
         self.heard_by.setdefault(device.address, set()).add(adapter)
+        if len(self.devices) > MOST_DEVICES:
+            oldest = next(iter(self.devices))
+            del self.devices[oldest], self.heard_by[oldest]
 
 
 @asynccontextmanager
