@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -42,7 +44,8 @@ def list_profiles(directory: Own = None, as_json: Json = False) -> None:
     if as_json:
         _print_json([plain(*one) for one in profiles])
     else:
-        typer.echo("\n".join(listed(profiles)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        typer.echo("\n".join(listed(profiles, width)))
 
 
 @app.command(epilog="Example: heal7-iot profiles show SCD30 --firmware 3.66")
@@ -60,7 +63,8 @@ def show(
         # People write scd30; a configuration must say SCD30.
         by_letters = {name.lower(): name for name in known}
         near = [by_letters[name] for name in difflib.get_close_matches(model.lower(), by_letters, n=1)]
-        _end(EXIT_ABSENT, f"no profile knows {model!r:.80}; {_guess(near, known)}")
+        told = _guess(near, known) if near else "`heal7-iot profiles list` shows those that are known"
+        _end(EXIT_ABSENT, f"no profile knows {model!r:.80}; {told}")
     chosen = [(f, profile) for f, profile in of_model if firmware is None or profile.firmware.holds(firmware)]
     if not chosen:
         ranges = " and ".join(str(profile.firmware) for _, profile in of_model)
@@ -104,7 +108,10 @@ def new(
     """Begin a profile: writes one with all keys, to be filled in. Overwrites nothing."""
     named = MODEL.fullmatch(vendor_and_model)
     if named is None:
-        _end(EXIT_WRONG, f"{vendor_and_model!r:.80} is wrong; write VENDOR/MODEL, such as acme/TH-100")
+        _end(
+            EXIT_WRONG,
+            f"{vendor_and_model!r:.80} is wrong; write VENDOR/MODEL, such as acme/TH-100: of a-z, A-Z, 0-9, _ . and -",
+        )
     if driver not in DRIVER_KINDS:
         near = difflib.get_close_matches(driver, DRIVER_KINDS, n=1)
         _end(EXIT_WRONG, f"{driver!r:.80} is no kind of driver; {_guess(near, list(DRIVER_KINDS))}")

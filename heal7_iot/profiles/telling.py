@@ -1,5 +1,6 @@
 """What `profiles list` and `show` say: for a person as lines, for a program as plain objects."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,10 @@ def plain(file: str, profile: FirmwareProfile) -> dict[str, Any]:
     return {"file": file, **said}
 
 
-def listed(profiles: Sequence[Loaded]) -> list[str]:
-    """A line for each."""
+def listed(profiles: Sequence[Loaded], width: int | None = None) -> list[str]:
+    """A line for each; for a terminal of that width, where nobody could read such lines, some for each."""
+    if width is not None:
+        return [line for _, profile in profiles for line in _entry(profile, width)]
     rows: list[Sequence[str]] = [("MODELS", "MANUFACTURER", "FIRMWARE", "DRIVER", "PROFILE", "CHANNELS")]
     rows += [
         (
@@ -30,6 +33,25 @@ def listed(profiles: Sequence[Loaded]) -> list[str]:
         for _, p in profiles
     ]
     return columns(rows)
+
+
+def _entry(profile: FirmwareProfile, width: int) -> list[str]:
+    facts = [profile.name, profile.manufacturer, f"driver {profile.driver}", f"firmware {profile.firmware}"]
+    lists = {"models": profile.models, "channels": profile.channels}
+    return [
+        ", ".join(facts),
+        *(
+            line
+            for name, members in lists.items()
+            for line in textwrap.wrap(
+                f"  {name:10}{', '.join(members)}",
+                max(width, 40),
+                subsequent_indent=" " * 12,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        ),
+    ]
 
 
 def shown(file: str, profile: FirmwareProfile) -> list[str]:
