@@ -24,11 +24,14 @@ _PLACED = {
         'register = { table = "holding", address = "", type = "int16" }   # uint16, int32, uint32, float32\n',
     ),
     "line": _Placed(
-        '[line]\nformat = ""   # "json", "csv" or "key_value"\n',
-        'field = ""   # the key of the number in the line; of csv one of columns = [...]\n',
+        '[line]\nformat = ""   # "json", "csv" or "key_value"\n'
+        '# columns = ["seconds", "level"]   # of csv, and there all of them\n'
+        '# checksum = "crc16"   # or "xor": hexadecimal behind a * at the end\n'
+        '# firmware_field = "version"   # where the line states the version of its program\n',
+        'field = ""   # the key of the number in the line, or a path such as air.temp; of csv one of columns\n',
     ),
     "gatt": _Placed(
-        "[gatt]\n",
+        "# A channel's characteristic takes more: offset, byte_order, not_known = [0x8000], notify = true.\n[gatt]\n",
         'characteristic = { uuid = "", type = "int16" }   # with its four hexadecimal digits, or in full\n',
     ),
 }
