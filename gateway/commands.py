@@ -212,8 +212,9 @@ def _described(found: Findings) -> str:
         there = {True: "found", False: "NOT FOUND", None: ""}[driver.found]
         lines.append(f"driver    {driver.kind} on {driver.line}: {there}".rstrip(": "))
         for device in driver.devices:
-            profile = device.profile or ("NO PROFILE" if device.raw_only else "profile by the firmware that it states")
-            named = " ".join(part for part in (device.model, device.firmware) if part)
+            stated = "profile by the firmware that it states" if device.model else "profile by what it states"
+            profile = device.profile or ("NO PROFILE" if device.raw_only else stated)
+            named = " ".join(part for part in (device.model or "any model", device.firmware) if part)
             lines.append(f"  device  {device.device}: {named}, {profile}")
     lines += [f"warning   {warning}" for warning in found.warnings]
     return "\n".join(lines)
@@ -239,7 +240,12 @@ def _told(report: HealthReport, age_s: float, running: bool) -> str:
             lines.append(f"          {driver.last_error}")
         if driver.faults:
             lines.append(f"          counted: {', '.join(f'{count} {kind}' for kind, count in driver.faults.items())}")
-    lines += [f"  device  {device.device}: {device.readings_per_s:g} readings/s" for device in report.devices]
+    # Of a sensor that is asked each minute most reports have no reading: its rate alone would look like a fault.
+    lines += [
+        f"  device  {device.device}: {device.readings:,} readings, the last {device.last_reading_age_s:.0f} s before, "
+        f"{device.readings_per_s:g} readings/s"
+        for device in report.devices
+    ]
     return "\n".join(lines)
 
 

@@ -123,7 +123,9 @@ def adapter(listed: ListedPort, by_id: Path = BY_ID, by_path: Path = BY_PATH) ->
         names = [listed.device]
     if not names and usb is not None and _USB_IDENTITY.fullmatch(str(usb)):
         names = [str(usb)]
-    return Adapter(listed.device, listed.product or listed.description or "", usb, names[0] if names else None)
+    # pyserial says "n/a" of a port that nothing describes.
+    described = "" if listed.description == "n/a" else listed.description
+    return Adapter(listed.device, listed.product or described or "", usb, names[0] if names else None)
 
 
 def _links_to(device: str, folder: Path) -> list[str]:

@@ -88,7 +88,9 @@ def _adapter(product: str, usb: object) -> str:
     return f"{product} {usb}" if usb else product
 
 
-def _radio(scan: Scan, *, unknown: bool) -> Table:
+def _radio(scan: Scan, *, unknown: bool) -> Table | Text:
+    if not scan.adapters:
+        return Text("Bluetooth: no adapter is here", style="italic")
     table = Table(
         title=f"Bluetooth {', '.join(scan.adapters)}".rstrip(), title_justify="left", box=None, pad_edge=False
     )
@@ -99,9 +101,7 @@ def _radio(scan: Scan, *, unknown: bool) -> Table:
             read = f"{device.verdict.value}, configured as {device.device}" if device.device else device.verdict.value
             model = " ".join(part for part in (device.model or device.family, device.firmware) if part)
             _add(table, device.address, device.name, str(device.rssi), model, _values(device), read)
-    if not scan.adapters:
-        table.add_row("none", "", "", "", "", "no Bluetooth adapter is here")
-    elif not table.row_count:
+    if not table.row_count:
         table.add_row("none yet")
     return table
 
