@@ -19,6 +19,7 @@ from rich.text import Text
 from gateway.link.config_file import EXIT_CONFIG
 from ingest_server.errors import StorageError
 from ingest_server.storage.connection import Connection, connect, dsn_fault
+from ingest_server.storage.registry.places import NoSuchThing
 from ingest_server.storage.schema.migrations import require_current
 
 EXIT_FAILED = 1
@@ -73,6 +74,10 @@ def on_database(
 
     try:
         return asyncio.run(run())
+    except NoSuchThing as error:
+        # No fault of the database's, but of what was asked.
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_FAILED) from error
     except StorageError as error:
         typer.echo(f"database: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from error
@@ -121,11 +126,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
         # Into a pipe or a file: folded to 80 columns, no word that `grep` looks for would be whole.
         console.width = _PIPE_COLUMNS
     with _written():
-        for lines in (box.HEAVY_HEAD, box.SIMPLE_HEAD):
-            table = Table(title=Text(title), title_justify="left", box=lines)
+        # Without its lines, and then with one blank between columns, it may just fit.
+        for lines, padding in ((box.HEAVY_HEAD, 1), (box.SIMPLE_HEAD, 1), (box.SIMPLE_HEAD, 0)):
+            table = Table(title=Text(title), title_justify="left", box=lines, padding=(0, padding))
             if lines is box.SIMPLE_HEAD:
-                # Without its lines it may just fit.
-                table.pad_edge, table.collapse_padding = False, True
+                table.pad_edge, table.collapse_padding, table.show_edge = False, True, False
             for column, is_numeric in zip(columns, numeric, strict=True):
                 table.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
             for row in cells:

@@ -24,7 +24,8 @@ ReadingType = Annotated[str | None, typer.Option("--type", help="One quantity on
 Most = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="About so many readings, the oldest first.")]
 
 _COLUMNS_UNSEEN = frozenset({"series_id", "device_id"})
-# Of a table for a person; programs get all of them.
+_COLUMNS_CALLED = {"reliability_score": "reliability", "reading_type": "type", "reading_count": "readings"}
+# Of a table for a person, which is to fit a terminal; programs get all of them, by their names in SQL.
 
 
 @app.command()
@@ -225,7 +226,7 @@ def _show_page(title: str, page: history.Page, zone: ZoneInfo, as_json: bool) ->
 
 def _show(title: str, found: Sequence[Any], zone: ZoneInfo, as_json: bool) -> None:
     """Rows with their times by the site's clock."""
-    rows = _plain(found, zone)
+    rows = _plain(found, zone, exact=as_json)
     if as_json:
         show_json(rows)
     elif rows:
@@ -236,21 +237,27 @@ def _show(title: str, found: Sequence[Any], zone: ZoneInfo, as_json: bool) -> No
             # Nearly always: only a device with two probes of one quantity calls them otherwise.
             unseen.add("channel")
         columns = [column for column in rows[0] if column not in unseen]
-        show_table(title, columns, [[_shown(row[column]) for column in columns] for row in rows])
+        called = [_COLUMNS_CALLED.get(column, column) for column in columns]
+        show_table(title, called, [[_shown(row[column]) for column in columns] for row in rows])
     else:
         typer.echo(f"no {title} at that time")
 
 
-def _plain(found: Sequence[Any], zone: ZoneInfo) -> list[dict[str, Any]]:
-    return [{column: _readable(column, value, zone) for column, value in row._asdict().items()} for row in found]
+def _plain(found: Sequence[Any], zone: ZoneInfo, *, exact: bool = True) -> list[dict[str, Any]]:
+    """exact: times to the microsecond, else to the millisecond."""
+    return [
+        {
+            column: Causes.names(value) if column == "causes" else _local(value, zone, exact=exact)
+            for column, value in row._asdict().items()
+        }
+        for row in found
+    ]
 
 
-def _readable(column: str, value: Any, zone: ZoneInfo) -> object:
-    return Causes.names(value) if column == "causes" else _local(value, zone)
-
-
-def _local(value: object, zone: ZoneInfo) -> object:
-    return value.astimezone(zone).isoformat() if isinstance(value, datetime) else value
+def _local(value: object, zone: ZoneInfo, *, exact: bool = True) -> object:
+    if not isinstance(value, datetime):
+        return value
+    return value.astimezone(zone).isoformat(timespec="auto" if exact or not value.microsecond else "milliseconds")
 
 
 def _shown(value: object) -> object:
