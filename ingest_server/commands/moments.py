@@ -55,5 +55,5 @@ async def past(connection: Connection, option: str, site: str, at: datetime | No
     moment = (await on_its_clock(connection, site, at)).astimezone(UTC)
     if moment > datetime.now(UTC):
         told = shown(moment, await clock_of(connection, site))
-        refuse(f"{option}: {told} has not come yet: say when it was, or leave it out for now")
+        refuse(f"{option}: {told} has not come yet: say when it was")
     return moment

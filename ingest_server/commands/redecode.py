@@ -95,7 +95,7 @@ def redecode(
         return plan
 
     plan = on_database(dsn, look, statement_timeout_s=STATEMENT_TIMEOUT_S, interrupted="nothing was changed")
-    if not any(d.computed for d in plan.differences) and not plan.frames:
+    if not _is_of_use(plan):
         refuse(
             "nothing was changed: no channel can be computed from its number, and no raw frame was kept of that time"
         )
@@ -168,13 +168,19 @@ def _newest_revision(was: str, profiles: ProfileSet) -> str:
     return f"{base}/{newest}"
 
 
+def _is_of_use(plan: _Plan) -> bool:
+    """Whether any reading could follow."""
+    return plan.frames > 0 or any(d.computed for d in plan.differences)
+
+
 def _show(plan: _Plan, device: str, clock: ZoneInfo) -> None:
     since = shown(_EPOCH + timedelta(microseconds=plan.rule.from_us), clock)
     until = "without end" if plan.to_at is None else f"to {shown(plan.to_at, clock)}"
     typer.echo(f"{device}: what {plan.rule.was} decoded means what {plan.rule.profile} says, from {since}, {until}")
     if plan.apart is not None:
         typer.echo(plan.apart)
-    show_affected(plan.affected, clock)
+    if _is_of_use(plan):
+        show_affected(plan.affected, clock)
     if plan.frames:
         typer.echo(
             f"{plan.frames:,} raw frames of that time are decoded again; the other readings follow by their numbers"

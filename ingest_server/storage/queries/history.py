@@ -208,7 +208,7 @@ async def require_site(connection: Connection, site: str) -> None:
     found = await _row(connection, "SELECT FROM iot_service.iot_devices WHERE site = %s LIMIT 1", (site,))
     if found is None:
         names = "SELECT DISTINCT site FROM iot_service.iot_devices ORDER BY site LIMIT %s"
-        raise NoSuchThing(f"no site {site}{await _like(connection, names, site)}; see `heal7-iot devices list`")
+        raise NoSuchThing(f"no site {site}{await _like(connection, names, site)}; see `heal7-iot sites list`")
 
 
 async def time_zone(connection: Connection, site: str) -> str | None:
