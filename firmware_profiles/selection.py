@@ -111,11 +111,13 @@ def contradictions(loaded: Sequence[Loaded]) -> Iterator[ProfileError]:
             yield ProfileError(second_file, "name", f'"{second.name}" is taken by {first_file}; raise its revision')
         shared = ", ".join(sorted(set(first.models).intersection(second.models)))
         if shared and first.firmware.overlaps(second.firmware):
+            revisions = first.name.rpartition("/")[0] == second.name.rpartition("/")[0]
             yield ProfileError(
                 second_file,
                 "firmware",
                 f"{_range(second)} for {shared} overlaps {_range(first)} of {first_file}; narrow one of them, such as"
-                ' ">=1,<2" beside ">=2", so that each version is in one',
+                ' ">=1,<2" beside ">=2", so that each version is in one'
+                + ("; a revision that corrects the other takes its place" if revisions else ""),
             )
 
 
