@@ -99,7 +99,9 @@ def test_overlapping_ranges_are_refused(tmp_path: Path, first: str, second: str,
     with pytest.raises(ProfileError) as refusal:
         ProfileSet.load(tmp_path)
     remedy = 'narrow one of them, such as ">=1,<2" beside ">=2", so that each version is in one'
-    assert str(refusal.value) == f"2.toml: firmware: {said}; {remedy}; a revision that corrects the other takes its place"
+    assert (
+        str(refusal.value) == f"2.toml: firmware: {said}; {remedy}; a revision that corrects the other takes its place"
+    )
     _write(tmp_path, "2.toml", "b/2", second, models='["B"]')
     with pytest.raises(ProfileError) as refusal:
         ProfileSet.load(tmp_path)
