@@ -17,14 +17,20 @@ Loaded = tuple[str, FirmwareProfile]
 
 
 class ProfileSet:
-    """All profiles of this installation; no two of them claim the same model and firmware."""
+    """All profiles of this installation; no two of them claim the same model and firmware.
+
+    Iterated over, it gives those that count. superseded: revisions in whose place a higher one has come, kept because
+    readings carry their names.
+    """
 
     def __init__(self, profiles: Iterable[Loaded]) -> None:
         """Raises ProfileError where two contradict each other."""
         loaded = tuple(profiles)
         for mistake in contradictions(loaded):
             raise mistake
-        self._profiles = tuple(profile for _, profile in loaded)
+        found = [profile for _, profile in loaded]
+        self.superseded = tuple(one for one in found if any(_supersedes(other, one) for other in found))
+        self._profiles = tuple(one for one in found if one not in self.superseded)
 
     @classmethod
     def load(cls, directory: Path = PACKAGED) -> Self:
@@ -53,9 +59,15 @@ class ProfileSet:
         return iter(self._profiles)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ProfileSet) and self._profiles == other._profiles
+        if not isinstance(other, ProfileSet):
+            return False
+        return (self._profiles, self.superseded) == (other._profiles, other.superseded)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def named(self, name: str) -> FirmwareProfile | None:
+        """The profile of this name, also where a higher revision counts; None if it is not installed."""
+        return next((profile for profile in (*self._profiles, *self.superseded) if profile.name == name), None)
 
     def models(self) -> frozenset[str]:
         """All models that some profile knows."""
@@ -105,20 +117,45 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def contradictions(loaded: Sequence[Loaded]) -> Iterator[ProfileError]:
-    """Where two of them have one name, or claim one model and firmware."""
+    """Where two of them have one name, or claim one model and firmware. Of two revisions the higher one has it."""
     for (first_file, first), (second_file, second) in combinations(loaded, 2):
         if first.name == second.name:
             yield ProfileError(second_file, "name", f'"{second.name}" is taken by {first_file}; raise its revision')
-        shared = ", ".join(sorted(set(first.models).intersection(second.models)))
-        if shared and first.firmware.overlaps(second.firmware):
-            revisions = first.name.rpartition("/")[0] == second.name.rpartition("/")[0]
+        elif not (shared := _shared(first, second)):
+            continue
+        elif _base(first) == _base(second):
+            file, higher, lower = second_file, second, first
+            if _revision(first) > _revision(second):
+                file, higher, lower = first_file, first, second
+            if left_out := sorted(set(lower.models).difference(higher.models)):
+                remedy = f"leaves out {', '.join(left_out)} of {lower.name}, whose whole place it takes; add it"
+                yield ProfileError(file, "models", remedy)
+        else:
             yield ProfileError(
                 second_file,
                 "firmware",
                 f"{_range(second)} for {shared} overlaps {_range(first)} of {first_file}; narrow one of them, such as"
-                ' ">=1,<2" beside ">=2", so that each version is in one'
-                + ("; a revision that corrects the other takes its place" if revisions else ""),
+                ' ">=1,<2" beside ">=2", so that each version is in one',
             )
+
+
+def _supersedes(one: FirmwareProfile, other: FirmwareProfile) -> bool:
+    """Whether it is a higher revision of the other, and claims what that claims."""
+    return _base(one) == _base(other) and _revision(one) > _revision(other) and bool(_shared(one, other))
+
+
+def _shared(first: FirmwareProfile, second: FirmwareProfile) -> str:
+    """The models that both claim with some firmware; empty if there are none."""
+    shared = ", ".join(sorted(set(first.models).intersection(second.models)))
+    return shared if shared and first.firmware.overlaps(second.firmware) else ""
+
+
+def _base(profile: FirmwareProfile) -> str:
+    return profile.name.rpartition("/")[0]
+
+
+def _revision(profile: FirmwareProfile) -> int:
+    return int(profile.name.rpartition("/")[2])
 
 
 def _range(profile: FirmwareProfile) -> str:

@@ -39,7 +39,7 @@ def wall_us() -> int:
 
 def describe_from(profiles: ProfileSet) -> Describe:
     """From a profile's name to manufacturer and model, as far as this server knows the profile."""
-    known = {p.name: (p.manufacturer, p.models[0]) for p in profiles}
+    known = {p.name: (p.manufacturer, p.models[0]) for p in (*profiles, *profiles.superseded)}
     return lambda name: known.get(name, (None, None))
 
 

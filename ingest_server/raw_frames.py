@@ -73,7 +73,7 @@ def decode_frames(
 
 def decode_by(profiles: ProfileSet) -> Decode:
     """By what is installed; None for a profile that is not, and for bytes that are no frame of its device."""
-    known = {p.name: p for p in profiles if p.driver in FRAME_CODECS}
+    known = {p.name: p for p in (*profiles, *profiles.superseded) if p.driver in FRAME_CODECS}
 
     def decode(name: str, frame: bytes) -> Numbers | None:
         profile = known.get(name)

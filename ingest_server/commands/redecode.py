@@ -150,7 +150,7 @@ async def _between(
         raise NoSuchThing(f"--was: {was} decoded nothing of this device, but {', '.join(known) or 'no profile'} did")
     name = profile or _newest_revision(was, profiles)
     old = await decoders.find_facts(connection, was, profiles)
-    new = next((p for p in profiles if p.name == name), None)
+    new = profiles.named(name)
     if new is None:
         raise NoSuchThing(f"--profile: no profile {name} is installed here: name its folder by --profiles")
     from_us = (from_at - _EPOCH) // timedelta(microseconds=1)

@@ -95,17 +95,35 @@ def test_an_unknown_firmware_matches_only_a_profile_without_a_range(tmp_path: Pa
 )
 def test_overlapping_ranges_are_refused(tmp_path: Path, first: str, second: str, said: str) -> None:
     _write(tmp_path, "1.toml", "a/1", first, models='["A", "B"]')
-    _write(tmp_path, "2.toml", "a/2", second, models='["B"]')
-    with pytest.raises(ProfileError) as refusal:
-        ProfileSet.load(tmp_path)
     remedy = 'narrow one of them, such as ">=1,<2" beside ">=2", so that each version is in one'
-    assert (
-        str(refusal.value) == f"2.toml: firmware: {said}; {remedy}; a revision that corrects the other takes its place"
-    )
     _write(tmp_path, "2.toml", "b/2", second, models='["B"]')
     with pytest.raises(ProfileError) as refusal:
         ProfileSet.load(tmp_path)
     assert str(refusal.value) == f"2.toml: firmware: {said}; {remedy}"
+
+
+def test_a_higher_revision_takes_the_place_of_a_lower_one(tmp_path: Path) -> None:
+    """So that an installation's own file corrects one of the package's, and readings of either are still understood."""
+    _write(tmp_path, "1.toml", "a/9", ">=1", models='["A", "B"]')
+    _write(tmp_path, "2.toml", "a/10", models='["A", "B", "C"]')
+    profiles = ProfileSet.load(tmp_path)
+    assert [profile.name for profile in profiles] == ["a/10"]
+    assert [profile.name for profile in profiles.superseded] == ["a/9"]
+    assert _names(profiles, "A", "2") == ["a/10"]
+    found = [profiles.named(name) for name in ("a/9", "a/10", "a/11")]
+    assert [profile and profile.name for profile in found] == ["a/9", "a/10", None]
+    _write(tmp_path, "2.toml", "a/10", models='["A"]')
+    with pytest.raises(ProfileError) as refusal:
+        ProfileSet.load(tmp_path)
+    assert str(refusal.value) == "2.toml: models: leaves out B of a/9, whose whole place it takes; add it"
+
+
+def test_revisions_for_different_firmware_count_both(tmp_path: Path) -> None:
+    _write(tmp_path, "1.toml", "a/1", "<2", models='["A"]')
+    _write(tmp_path, "2.toml", "a/2", ">=2", models='["A"]')
+    profiles = ProfileSet.load(tmp_path)
+    assert profiles.superseded == ()
+    assert [_names(profiles, "A", firmware) for firmware in ("1", "2")] == [["a/1"], ["a/2"]]
 
 
 def test_the_same_range_of_other_models_is_no_contradiction(tmp_path: Path) -> None:

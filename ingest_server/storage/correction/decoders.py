@@ -53,7 +53,7 @@ async def find_facts(connection: Connection, name: str, profiles: ProfileSet) ->
 
     Raises NoSuchThing.
     """
-    installed = next((p for p in profiles if p.name == name), None)
+    installed = profiles.named(name)
     if installed is not None:
         return facts_of(installed)
     with translated():

@@ -7,7 +7,11 @@ from ingest_server.storage.connection import Connection, sql, transaction
 
 async def publish(connection: Connection, profiles: ProfileSet) -> None:
     """Brings profile_channels up to date; a profile that this server lacks stays as long as a series names it."""
-    channels = [(p.name, key, channel, source_of(p, key)) for p in profiles for key, channel in p.channels.items()]
+    channels = [
+        (p.name, key, channel, source_of(p, key))
+        for p in (*profiles, *profiles.superseded)
+        for key, channel in p.channels.items()
+    ]
     async with transaction(connection):
         await connection.execute(
             sql("registry/publish_profiles"),
