@@ -23,6 +23,11 @@ def full_uuid(text: str) -> str:
     raise ValueError("write four hexadecimal digits ('2A6E') or a whole UUID ('f000aa01-0451-4000-b000-000000000000')")
 
 
+def short_uuid(uuid: str) -> str:
+    """As people write it: four digits where it is on Bluetooth's base UUID."""
+    return uuid[4:8].upper() if uuid == _BASE.format(uuid[4:8]) else uuid
+
+
 def _octets(text: str) -> str:
     try:
         data = bytes.fromhex(text)

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from firmware_profiles.gatt import short_uuid
 from firmware_profiles.profile import Channel, FirmwareProfile
 from firmware_profiles.selection import Loaded
 
@@ -68,9 +69,7 @@ def shown(file: str, profile: FirmwareProfile) -> list[str]:
         "kept": _kept(profile),
     }
     lines = [f"{name:14}{fact}" for name, fact in facts.items() if fact]
-    rows: list[Sequence[str]] = [("CHANNEL", "QUANTITY", "UNIT", "RANGE", "RESOLUTION", "SOURCE", "ACCURACY")]
-    rows += [_row(channel) for channel in profile.channels.values()]
-    lines += ["", *columns(rows), ""]
+    lines += ["", *columns(_channels(profile)), ""]
     for name, source in profile.sources.items():
         where = [source.title, source.revision or "", source.url or source.document or ""]
         lines.append(f"source {name}: {', '.join(part for part in where if part)}")
@@ -86,9 +85,31 @@ def _kept(profile: FirmwareProfile) -> str:
     return f"one in {profile.sampling.interval_s:g} s" + (f", and at once where {at_once} changes" if at_once else "")
 
 
+def _channels(profile: FirmwareProfile) -> list[Sequence[str]]:
+    heads = ("CHANNEL", "FROM", "QUANTITY", "UNIT", "RANGE", "RESOLUTION", "SOURCE", "ACCURACY")
+    rows = [heads, *(_row(channel) for channel in profile.channels.values())]
+    if any(_place(channel) for channel in profile.channels.values()):
+        return list(rows)
+    # Of a driver that knows its frames: each channel has its place in them.
+    return [row[:1] + row[2:] for row in rows]
+
+
+def _place(channel: Channel) -> str:
+    """Where in what the device says the number is; empty where the driver knows."""
+    register, characteristic = channel.register_, channel.characteristic
+    if register is not None:
+        bit = "" if register.bit is None else f" bit {register.bit}"
+        return f"{register.table} {register.address} {register.type}{bit}"
+    if characteristic is not None:
+        offset = f" at {characteristic.offset}" if characteristic.offset else ""
+        return f"{short_uuid(characteristic.uuid)} {characteristic.type}{offset}"
+    return channel.field or ""
+
+
 def _row(channel: Channel) -> tuple[str, ...]:
     return (
         channel.name,
+        _place(channel),
         channel.quantity,
         channel.symbol or "-",
         f"{channel.minimum:g} to {channel.maximum:g}",

@@ -136,14 +136,17 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
             for row in cells:
                 # As they are: gateways give names, and brackets would be taken for markup.
                 table.add_row(*map(Text, row))
-            if _least_width(console, table) <= console.width:
+            needed = _width(console, table)
+            # So close together, what is folded could not be told from what stands beside it.
+            if (needed.minimum if padding else needed.maximum) <= console.width:
                 console.print(table)
                 return
         _show_entries(console, title, columns, cells)
 
 
-def _least_width(console: Console, table: Table) -> int:
-    return Measurement.get(console, console.options.update(max_width=_PIPE_COLUMNS), table).minimum
+def _width(console: Console, table: Table) -> Measurement:
+    """At least, with its cells folded between words; and at most, with each in one line."""
+    return Measurement.get(console, console.options.update(max_width=_PIPE_COLUMNS), table)
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ingest_server.errors import StorageUnavailable
+from ingest_server.errors import BatchRejected, StorageUnavailable
 from ingest_server.jobs.context import Context
 from ingest_server.raw_frames import decode_by
 from ingest_server.storage.backup.folder import newest
@@ -92,9 +92,20 @@ async def _erasures(_context: Context, connection: Connection) -> str:
 async def _corrections(context: Context, connection: Connection) -> str:
     worked_off: list[int] = []
     decode = decode_by(context.config.profiles.load())
-    left = await entries.unfinished(connection)
-    written = [await carry_out(connection, n, decode, None, worked_off.append) for n in left]
-    return f"{len(written)} finished, {sum(written)} readings written anew"
+    finished = written = 0
+    refused: list[str] = []
+    for number in await entries.unfinished(connection):
+        try:
+            written += await carry_out(connection, number, decode, None, worked_off.append)
+        except BatchRejected as error:
+            # One that the database will not take must not hold up those behind it, in this run and in each to come.
+            refused.append(f"correction {number}: {error}")
+        else:
+            finished += 1
+    told = f"{finished} finished, {written} readings written anew"
+    if refused:
+        raise BatchRejected("; ".join([*refused, told]))
+    return told
 
 
 async def _statistics(context: Context, connection: Connection) -> str:

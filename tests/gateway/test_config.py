@@ -188,7 +188,7 @@ def test_the_annotated_example_is_right_and_shows_the_defaults(tmp_path: Path, f
     example = Path(__file__).parents[2] / "docs" / "examples" / "gateway.toml"
     config = load_config(example)
     assert config.identity == "seoul-1/gw-01"
-    assert len(config.driver) == 3
+    assert len(config.driver) == 5
     # What is commented out is what holds anyway, down to the last key.
     lines = []
     for line in example.read_text().splitlines():

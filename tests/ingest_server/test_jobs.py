@@ -22,10 +22,13 @@ from ingest_server.jobs.work import JOBS, Job
 from ingest_server.storage.backup.dumping import dump
 from ingest_server.storage.backup.progress import Unwatched
 from ingest_server.storage.connection import Connection, connect
+from ingest_server.storage.correction import entries
+from ingest_server.storage.correction.entries import Signed
 from ingest_server.storage.flavour import recorded
 from ingest_server.storage.keeping import job_runs
+from ingest_server.storage.line.corrected import Calibration
 from tests.ingest_server.command_line import run as run_command
-from tests.ingest_server.line import PATIENCE_S, data, settle
+from tests.ingest_server.line import NOW_US, PATIENCE_S, SECOND, TEMPERATURE, data, reading, settle
 from tests.ingest_server.rollup_oracle import us_of
 from tests.peers.postgres import Database
 
@@ -260,3 +263,36 @@ def test_commands(capsys: pytest.CaptureFixture[str], database: Database, tmp_pa
     assert {r["job"]: r["state"] for r in listed.json}["partitions"] == "FAILED"
     shown = run_command(capsys, "jobs", "list", "--runs-of", "partitions", "--dsn", database.dsn)
     assert "the moon" in shown.out
+
+
+async def test_a_correction_that_the_database_refuses_holds_up_no_other(database: Database) -> None:
+    """It was first in the line, each ten minutes anew."""
+    lobby = replace(TEMPERATURE, device="lobby-1")
+    await settle(database, data(0, [reading(1.0), reading(2.0, series=lobby)]))
+    connection = await connect(database.dsn, "test", 60)
+    try:
+        for device in (TEMPERATURE.device, lobby.device):
+            rule = Calibration(0, "temperature", "°C", NOW_US - SECOND, (0.0, 2.0))
+            number = await entries.device_id(connection, "seoul-1", device)
+            await entries.calibrate(connection, number, rule, Signed("kim", "the reference said so"))
+        database.query(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'too much' USING ERRCODE = 'numeric_value_out_of_range'; END $$",
+        )
+        database.query(
+            "CREATE TRIGGER refuse BEFORE INSERT ON iot_service.sensor_readings FOR EACH ROW"
+            " WHEN (NEW.value = 2 AND NEW.raw_value = 1) EXECUTE FUNCTION refuse()"
+        )
+        async with jobs_on(database) as context:
+            done = await run(next(job for job in JOBS if job.name == "corrections"), context)
+        assert await entries.unfinished(connection) == [1]
+    finally:
+        await connection.close()
+    assert not done.ok
+    assert "correction 1: " in done.detail
+    assert "too much" in done.detail
+    assert "1 finished, 1 readings written anew" in done.detail
+    assert sorted(database.query("SELECT value, raw_value FROM iot_service.sensor_readings")) == [
+        (1.0, None),
+        (4.0, 2.0),
+    ]

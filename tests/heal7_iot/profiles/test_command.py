@@ -252,3 +252,19 @@ def test_new_says_what_would_be_right(profiles: Profiles, arguments: list[str], 
     told = profiles.run("new", *arguments)
     assert (told.code, told.out) == (2, "")
     assert told.err.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("model", "channel", "place"),
+    [
+        ("SCD30", "carbon_dioxide", "holding 40 float32"),
+        ("Environmental Sensing", "temperature", "2A6E int16"),
+        ("climate-node", "temperature", "temp"),
+    ],
+)
+def test_show_says_where_a_number_is_found(profiles: Profiles, model: str, channel: str, place: str) -> None:
+    """What a technician compares with the manual first."""
+    rows = [re.split(r" {2,}", line) for line in profiles.run("show", model).out.splitlines()]
+    (heads,) = [row for row in rows if row[0] == "CHANNEL"]
+    (found,) = [row for row in rows if row[0] == channel]
+    assert (heads[1], found[1]) == ("FROM", place)

@@ -155,7 +155,9 @@ async def test_the_walk(mosquitto: Broker, tmp_path: Path) -> None:
         assert await technician.types(validate) == (0, f"{file}: acme-th-100/1 is right\n")
         code, said = await technician.types(show)
         assert code == 0
-        assert re.search(r"^temperature +temperature +°C +-20 to 60 +0.1 +manual +±0.4 °C$", said, re.MULTILINE)
+        assert re.search(
+            r"^temperature +holding 0 int16 +temperature +°C +-20 to 60 +0.1 +manual +±0.4 °C$", said, re.MULTILINE
+        )
 
         config.write_text(config.read_text() + technician.here(CONFIGURATION))
         code, said = await technician.types(check)
