@@ -139,6 +139,7 @@ def scan(
     ] = None,
     serial: Annotated[bool, typer.Option("--serial/--no-serial", help="Whether to look at serial lines.")] = True,
     bluetooth: Annotated[bool, typer.Option("--bluetooth/--no-bluetooth", help="Whether to listen to radios.")] = True,
+    # A PMS5003 whose values do not change sends every 2.3 s (data manual V2.3, appendix I).
     listen: Annotated[
         float, typer.Option(min=0.1, max=600, help="Seconds of listening to a serial line at each speed.")
     ] = 3.0,

@@ -14,7 +14,7 @@ from device_drivers.ble.advert import Advert
 from device_drivers.ble.families import recognised
 from device_drivers.ble.newcomers import Newcomers
 from device_drivers.ble.options import BleOptions
-from device_drivers.ble.radio import Radio
+from device_drivers.ble.radio import Radio, advert_of
 from device_drivers.ble.sensor import BleSensor
 from device_drivers.driver import OVERFLOWS, Clock, Driver
 from device_drivers.errors import LinkLost
@@ -168,18 +168,8 @@ class BleDriver:
 
     def _heard(self, adapter: str, device: BLEDevice, data: AdvertisementData) -> None:
         """Called for each advertisement: does no more than tell what is new, and note it."""
-        address = device.address
-        advert = Advert(
-            address,
-            data.local_name or "",
-            data.rssi,
-            data.service_data,
-            data.manufacturer_data,
-            tuple(data.service_uuids),
-            adapter,
-            self._clock(),
-        )
-        sensor = self._listed.get(address)
+        advert = advert_of(adapter, device, data, self._clock())
+        sensor = self._listed.get(advert.address)
         if sensor is not None:
             self._listed_at_us = advert.taken_at_us
             self._listed_gone = False

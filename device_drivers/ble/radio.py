@@ -13,6 +13,7 @@ from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 
 from device_drivers.ble.adapter import cycle_power, says_scanning
+from device_drivers.ble.advert import Advert
 from device_drivers.ble.families import patterns
 from device_drivers.ble.link import LINK_ERRORS, cut_connection, explain, link_errors
 from device_drivers.ble.recovery import Recovery, Step
@@ -30,6 +31,20 @@ _NOT_HEARD = -127
 
 Detected = Callable[[str, BLEDevice, AdvertisementData], None]
 """Called with the adapter and what it heard."""
+
+
+def advert_of(adapter: str, device: BLEDevice, data: AdvertisementData, taken_at_us: int) -> Advert:
+    """What bleak tells of one advertisement, as we keep it."""
+    return Advert(
+        device.address,
+        data.local_name or "",
+        data.rssi,
+        data.service_data,
+        data.manufacturer_data,
+        tuple(data.service_uuids),
+        adapter,
+        taken_at_us,
+    )
 
 
 class Radio:

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 
-from device_drivers.ble.advert import Advert
-from device_drivers.ble.radio import Radio
+from device_drivers.ble.radio import Radio, advert_of
 from device_drivers.ble.recognition import MOST_DEVICES, Recognition, Recognizer
 from device_drivers.driver import Clock
 from device_drivers.errors import LinkLost
@@ -30,16 +29,7 @@ class Survey:
 
     def hear(self, adapter: str, device: BLEDevice, data: AdvertisementData) -> None:
         """Called for each advertisement."""
-        advert = Advert(
-            device.address,
-            data.local_name or "",
-            data.rssi,
-            data.service_data,
-            data.manufacturer_data,
-            tuple(data.service_uuids),
-            adapter,
-            self._clock(),
-        )
+        advert = advert_of(adapter, device, data, self._clock())
         address_type = device.details["props"].get("AddressType", "")
         # Taken out first: so those that were heard last stand at the end.
         self.devices.pop(device.address, None)

@@ -16,9 +16,6 @@ LISTEN_RATES = (9600, 115_200, 256_000, 19_200, 57_600, 38_400)
 """Baud rates to listen at, in this order: the particle sensors', that of most microcontrollers, the radars', then what
 else is met."""
 
-LISTEN_S = 3.0
-"""For how long at each: a PMS5003 whose values do not change sends every 2.3 s (data manual V2.3, appendix I)."""
-
 MODBUS_RATES = (9600, 19_200, 4800, 38_400, 115_200)
 """At which units of a Modbus line are asked, in this order."""
 

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,7 +112,7 @@ class Variety:
         channels = ("temperature", "humidity", "illuminance", "battery")
         first = measured(0.0)
         sensor = EmulatedEnvironmentalSensor(self._bluez, _CONNECTED, {c: first[c] for c in channels}, "1.4.0")
-        for _ in count():
+        while True:
             await sensor.advertise()
             await asyncio.sleep(_PERIOD_S)
             values = measured(0.0)
